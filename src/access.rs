@@ -496,6 +496,20 @@ impl Access {
             && claims.is_some_and(|claims| claims.cover_upload(name, id))
     }
 
+    /// Signs what is known of an upload, for its location; `None` if there is no secret to sign
+    /// with.
+    pub(crate) fn seal_upload(&self, known: &str) -> Option<String> {
+        (!self.users.is_empty()).then(|| self.signer.seal(known))
+    }
+
+    /// What [`Access::seal_upload`] signed; `None` if this registry did not sign it.
+    pub(crate) fn open_upload(&self, sealed: &str) -> Option<Vec<u8>> {
+        if self.users.is_empty() {
+            return None;
+        }
+        self.signer.open(sealed)
+    }
+
     fn sign(
         &self,
         caller: &Caller,

@@ -41,7 +41,7 @@ use crate::{
     digest::{Algorithm, Digest},
     error::{Code, Error},
     name::{Name, ParseReferenceError, Reference, Tag},
-    upload::UploadId,
+    upload::{UploadHint, UploadId},
 };
 
 /// The path of the end-point that issues tokens: the realm of challenges, after the origin.
@@ -150,15 +150,15 @@ pub enum UploadOperation {
     PushChunk {
         /// The upload that the chunk belongs to.
         id: UploadId,
-        /// The last step that the client knows: a hint that saves a listing. 0 if it knows none.
-        step: u32,
+        /// What the location says of the upload.
+        hint: UploadHint,
     },
     /// Closes an upload (end-6).
     Close {
         /// The upload to close.
         id: UploadId,
-        /// The last step that the client knows, or 0.
-        step: u32,
+        /// What the location says of the upload.
+        hint: UploadHint,
         /// The digest of the blob. `None` if the client named none, which is an error later.
         digest: Option<Digest>,
     },
@@ -454,12 +454,11 @@ impl Asked<'_> {
             let found = format!("{id:?} is not an upload of this registry");
             Error::new(Code::BlobUploadUnknown, found)
         })?;
-        let step = query.get("step").and_then(|step| step.parse().ok());
-        let step = step.unwrap_or_default();
+        let hint = query.get("step").map(UploadHint::from).unwrap_or_default();
         let operation = match self.method.as_str() {
             "GET" => UploadOperation::Show(id),
-            "PATCH" => UploadOperation::PushChunk { id, step },
-            "PUT" => UploadOperation::Close { id, step, digest },
+            "PATCH" => UploadOperation::PushChunk { id, hint },
+            "PUT" => UploadOperation::Close { id, hint, digest },
             "DELETE" => UploadOperation::Cancel(id),
             _ => return Err(self.not_allowed("GET, PATCH, PUT, DELETE")),
         };
@@ -787,7 +786,7 @@ mod tests {
                     name,
                     In::Upload(Upload::Close {
                         id,
-                        step: 0,
+                        hint: UploadHint::default(),
                         digest: None,
                     }),
                 ),
@@ -813,7 +812,7 @@ mod tests {
                 name("a"),
                 In::Upload(Upload::Close {
                     id,
-                    step: 3,
+                    hint: UploadHint::from("3"),
                     digest: Some(digest),
                 }),
             ),
@@ -824,7 +823,7 @@ mod tests {
                 name("a"),
                 In::Upload(Upload::Close {
                     id,
-                    step: 0,
+                    hint: UploadHint::default(),
                     digest: None,
                 }),
             ),

@@ -238,6 +238,39 @@ impl Upload {
     }
 }
 
+/// What a location says of an upload, in its parameter `step`: `<number>` or `<number>.<signed>`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct UploadHint {
+    /// The number of the last step that the client knows: it saves a listing. 0 if it knows none.
+    pub step: u32,
+    /// The upload as the registry signed it, which saves reading it.
+    pub signed: Option<String>,
+}
+
+impl From<&str> for UploadHint {
+    /// Reads a hint. Any text is one, because a hint is only a help.
+    fn from(text: &str) -> Self {
+        let (step, signed) = match text.split_once('.') {
+            Some((step, signed)) => (step, Some(signed.to_owned())),
+            None => (text, None),
+        };
+        Self {
+            step: step.parse().unwrap_or_default(),
+            signed,
+        }
+    }
+}
+
+impl fmt::Display for UploadHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.step)?;
+        match &self.signed {
+            Some(signed) => write!(f, ".{signed}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The reason why a chunk is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ChunkError {

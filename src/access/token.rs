@@ -35,6 +35,9 @@ use crate::{
 /// `{"alg":"HS256","typ":"JWT"}`
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
+/// Comes before the signed text about an upload. No token begins so.
+const SEALED: &str = "upload\n";
+
 /// The claims of a token, by their names in RFC 7519 and in distribution's token specification.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -266,6 +269,23 @@ impl Signer {
             return Err(TokenError::Expired);
         }
         Ok(claims)
+    }
+
+    /// Signs a text about an upload that comes back with a client's next request.
+    pub(super) fn seal(&self, text: &str) -> String {
+        let text = URL_SAFE_NO_PAD.encode(text);
+        let mac = self.key.clone().chain_update(SEALED).chain_update(&text);
+        let signature = URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
+        format!("{text}.{signature}")
+    }
+
+    /// The text of [`Signer::seal`]; `None` if this registry did not sign it.
+    pub(super) fn open(&self, sealed: &str) -> Option<Vec<u8>> {
+        let (text, signature) = sealed.split_once('.')?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+        let mac = self.key.clone().chain_update(SEALED).chain_update(text);
+        mac.verify_slice(&signature).ok()?;
+        URL_SAFE_NO_PAD.decode(text).ok()
     }
 
     fn read(&self, signed: &str, signature: &Signature) -> Result<Claims, TokenError> {

@@ -20,8 +20,13 @@ pub(super) struct Bound {
 impl Bound {
     /// Starts the clock of an operation.
     pub(super) fn start(host: &impl Clock, grace: Duration) -> Self {
+        Self::since(host.now(), grace)
+    }
+
+    /// Continues an operation whose session was read at an earlier time.
+    pub(super) fn since(start: Timestamp, grace: Duration) -> Self {
         Self {
-            start: host.now(),
+            start,
             limit: grace / 2,
         }
     }

@@ -85,23 +85,22 @@ impl<P: Platform> Grants<P> {
         reason: &Reason,
         bound: Bound,
     ) -> Result<Vec<Key>, Error> {
-        let (grants, marked) = self.grant(name, digests, reason, bound).await?;
+        let grants = self.grant(name, digests, reason, bound).await?;
+        let marked = self.marked(digests).await?;
         self.lift_all(&marked, bound).await?;
         Ok(grants)
     }
 
-    /// The first half of KEEP: writes the grants, then looks at the marks.
-    /// Returns the keys of the grants, and the blobs whose marks must be lifted before the caller
-    /// looks at them.
+    /// The first step of KEEP: writes the grants. Returns their keys.
     pub(super) async fn grant(
         &self,
         name: &Name,
         digests: &[&Digest],
         reason: &Reason,
         bound: Bound,
-    ) -> Result<(Vec<Key>, Vec<Digest>), Error> {
+    ) -> Result<Vec<Key>, Error> {
         let metadata = to_json(reason)?;
-        let grants = for_each(digests, |digest| {
+        for_each(digests, |digest| {
             let key = Key::grant(digest, name, &self.host.nonce());
             let metadata = &metadata;
             async move {
@@ -116,11 +115,10 @@ impl<P: Platform> Grants<P> {
                 Ok(key)
             }
         })
-        .await?;
-        Ok((grants, self.marked(digests).await?))
+        .await
     }
 
-    /// The second half of KEEP.
+    /// The last step of KEEP.
     pub(super) async fn lift_all(&self, marked: &[Digest], bound: Bound) -> Result<(), Error> {
         for digest in marked {
             self.lift(digest, bound).await?;
@@ -128,9 +126,10 @@ impl<P: Platform> Grants<P> {
         Ok(())
     }
 
-    /// The blobs with a mark that is not known to be lifted:
-    /// one read for one blob, one listing for several.
-    async fn marked(&self, digests: &[&Digest]) -> Result<Vec<Digest>, Error> {
+    /// The second step of KEEP: the blobs with a mark that is not known to be lifted.
+    /// Their marks must be lifted before the caller looks at them.
+    /// It takes one read for one blob, and one listing for several.
+    pub(super) async fn marked(&self, digests: &[&Digest]) -> Result<Vec<Digest>, Error> {
         let is_lifted = |meta: &Meta| {
             let mark = serde_json::from_str(&meta.metadata);
             matches!(

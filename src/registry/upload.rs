@@ -35,6 +35,7 @@ use crate::{
 mod chunk;
 pub(super) mod close;
 pub(super) mod delivery;
+mod hint;
 pub(super) mod progress;
 pub(super) mod session;
 mod steps;
@@ -93,7 +94,9 @@ impl<P: Platform> Uploads<P> {
             UploadStart::Session { algorithm } => *algorithm,
             UploadStart::Whole(digest) => {
                 if let Some(length) = whole_length(&payload)? {
-                    self.push_whole(payload.body.take(), length, name, digest)
+                    let claimed = self.claim_whole(name, digest).await?;
+                    let blob = (name, digest);
+                    self.push_whole(payload.body.take(), length, blob, claimed, None)
                         .await?;
                     return Ok(Started::Stored(digest.clone()));
                 }

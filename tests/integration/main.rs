@@ -17,6 +17,7 @@ mod browsers;
 mod faults;
 mod files;
 mod guessing;
+mod hints;
 mod isolate;
 mod layers;
 mod lookup;

@@ -35,20 +35,21 @@ impl<P: Platform> Registry<P> {
             UploadOperation::Start(start) => self.start_upload(request, start, of).await,
             UploadOperation::Show(id) => {
                 let upload = uploads.upload_status(name, *id).await?;
-                Ok(reply::upload::status(name, *id, &upload))
+                let hint = uploads.hint(name, *id, &upload);
+                Ok(reply::upload::status(name, *id, &upload, &hint))
             }
-            UploadOperation::PushChunk { id, step } => {
-                let upload = uploads
-                    .push_chunk(request.payload(), name, *id, *step)
-                    .await?;
+            UploadOperation::PushChunk { id, hint } => {
+                let payload = request.payload();
+                let upload = uploads.push_chunk(payload, name, *id, hint).await?;
                 let largest = self.settings.body_bytes;
-                Ok(reply::upload::received(name, *id, &upload, largest))
+                let hint = uploads.hint(name, *id, &upload);
+                Ok(reply::upload::received(name, *id, &upload, &hint, largest))
             }
-            UploadOperation::Close { id, step, digest } => {
+            UploadOperation::Close { id, hint, digest } => {
                 let digest = digest.as_ref().ok_or_else(unnamed)?;
                 let payload = request.payload();
                 uploads
-                    .close_upload(payload, name, *id, *step, digest)
+                    .close_upload(payload, name, *id, hint, digest)
                     .await?;
                 Ok(reply::upload::stored(name, digest))
             }
@@ -82,7 +83,8 @@ impl<P: Platform> Registry<P> {
             }
             Started::Open(id, upload) => {
                 let largest = self.settings.body_bytes;
-                let mut response = reply::upload::received(name, id, &upload, largest);
+                let hint = self.uploads.hint(name, id, &upload);
+                let mut response = reply::upload::received(name, id, &upload, &hint, largest);
                 if request.headers.contains_key(STRATA_RELAY) {
                     let lifetime = self.settings.grace / 2;
                     let access = &self.settings.access;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::try_join;
 use http::StatusCode;
 use serde_json::json as detail;
 
@@ -198,10 +199,13 @@ impl<P: Platform> Manifests<P> {
             absent: &listed.absent,
             bound,
         };
-        self.keep_blobs(new).await?;
-        let blobs: Vec<&Digest> = manifest.blobs.keys().collect();
-        let lost = self.grants.absent_blobs(&blobs).await?; // 3 look at each
-        require_fit(name, &missing(lost), may_pull)?;
+        let keep = async {
+            self.keep_blobs(new).await?;
+            let blobs: Vec<&Digest> = manifest.blobs.keys().collect();
+            let lost = self.grants.absent_blobs(&blobs).await?; // 3 look at each
+            require_fit(name, &missing(lost), may_pull)
+        };
+        try_join(keep, self.announce(new, size)).await?;
         self.write_manifest(new, bytes).await?;
         let named = listed.stored.iter().chain([&digest]);
         self.require_staying(name, named).await?;

@@ -47,7 +47,29 @@ impl<P: Platform> Manifests<P> {
         Ok(())
     }
 
-    /// Stores a manifest whose blobs are kept.
+    /// Lists a manifest of this many bytes that is about to be stored: among the referrers of its
+    /// subject, and its repository in the catalogue.
+    pub(in crate::registry) async fn announce(
+        &self,
+        new: NewManifest<'_>,
+        size: u64,
+    ) -> Result<(), Error> {
+        let NewManifest {
+            name,
+            digest,
+            manifest,
+            bound,
+            ..
+        } = new;
+        if let Some(subject) = &manifest.subject {
+            bound.check(&self.host)?;
+            self.write_referrer(name, subject, digest, manifest, size)
+                .await?; // 4
+        }
+        self.write_catalog(name).await
+    }
+
+    /// Stores a manifest whose blobs are kept, and that was announced.
     pub(in crate::registry) async fn write_manifest(
         &self,
         new: NewManifest<'_>,
@@ -61,12 +83,6 @@ impl<P: Platform> Manifests<P> {
             absent,
             bound,
         } = new;
-        if let Some(subject) = &manifest.subject {
-            bound.check(&self.host)?;
-            self.write_referrer(name, subject, digest, manifest, bytes.len() as u64)
-                .await?; // 4
-        }
-        self.write_catalog(name).await?;
         let stored = to_json(&Stored::of(manifest, origin).lacking(manifest, absent))?;
         let options = PutOptions {
             digest: Some(digest),

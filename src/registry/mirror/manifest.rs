@@ -206,6 +206,7 @@ impl<P: Platform> Mirror<P> {
                     bound: self.grants.bound(),
                 };
                 self.manifests.keep_blobs(new).await?;
+                self.manifests.announce(new, bytes.len() as u64).await?;
                 self.manifests.write_manifest(new, bytes).await?;
                 Some(content)
             }

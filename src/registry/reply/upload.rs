@@ -12,7 +12,7 @@ use crate::{
         reply::{respond, respond_with_location},
         upload::progress::UploadError,
     },
-    upload::{Upload, UploadId},
+    upload::{Upload, UploadHint, UploadId},
 };
 
 /// The smallest chunk that clients should send, in bytes. Smaller ones are accepted; each chunk is
@@ -25,6 +25,7 @@ pub(in crate::registry) fn received<S, Y>(
     name: &Name,
     id: UploadId,
     upload: &Upload,
+    hint: &UploadHint,
     largest: u64,
 ) -> Response<Body<S, Y>> {
     let mut response = respond(StatusCode::ACCEPTED);
@@ -32,7 +33,7 @@ pub(in crate::registry) fn received<S, Y>(
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
     headers.insert(OCI_CHUNK_MIN_LENGTH, MIN_CHUNK.into());
     headers.insert(OCI_CHUNK_MAX_LENGTH, largest.into());
-    headers.extend(progress(name, id, upload));
+    headers.extend(progress(name, id, upload, hint));
     response
 }
 
@@ -47,9 +48,11 @@ pub(in crate::registry) fn status<S, Y>(
     name: &Name,
     id: UploadId,
     upload: &Upload,
+    hint: &UploadHint,
 ) -> Response<Body<S, Y>> {
     let mut response = respond(StatusCode::NO_CONTENT);
-    response.headers_mut().extend(progress(name, id, upload));
+    let progress = progress(name, id, upload, hint);
+    response.headers_mut().extend(progress);
     response
 }
 
@@ -69,7 +72,11 @@ pub(in crate::registry) fn refused(name: &Name, error: UploadError) -> Error {
         UploadError::OutOfOrder { id, upload, found } => {
             let error = Error::new(Code::BlobUploadInvalid, found);
             let error = error.with_status(StatusCode::RANGE_NOT_SATISFIABLE);
-            let headers = progress(name, id, &upload).into_iter();
+            let hint = UploadHint {
+                step: upload.number,
+                signed: None,
+            };
+            let headers = progress(name, id, &upload, &hint).into_iter();
             headers.fold(error, |error, (header, value)| {
                 error.with_header(header, value)
             })
@@ -80,10 +87,16 @@ pub(in crate::registry) fn refused(name: &Name, error: UploadError) -> Error {
 
 /// The place at which an upload continues, and its progress.
 /// `Range` has no form for an empty upload: clients expect `0-0`.
-fn progress(name: &Name, id: UploadId, upload: &Upload) -> [(HeaderName, HeaderValue); 3] {
-    let location = match upload.number {
-        0 => format!("/v2/{name}/blobs/uploads/{id}"),
-        number => format!("/v2/{name}/blobs/uploads/{id}?step={number}"),
+fn progress(
+    name: &Name,
+    id: UploadId,
+    upload: &Upload,
+    hint: &UploadHint,
+) -> [(HeaderName, HeaderValue); 3] {
+    let location = if *hint == UploadHint::default() {
+        format!("/v2/{name}/blobs/uploads/{id}")
+    } else {
+        format!("/v2/{name}/blobs/uploads/{id}?step={hint}")
     };
     let range = format!("0-{}", upload.offset().saturating_sub(1));
     [

@@ -1,5 +1,6 @@
 //! Closing an upload: its extents become a blob.
 
+use futures_util::future::{join, try_join};
 use serde_json::json as detail;
 
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
         document::{BlobKind, Record, to_json},
         key::Key,
     },
-    upload::{Extent, Step, Upload, UploadId},
+    upload::{Extent, Step, Upload, UploadHint, UploadId},
 };
 
 /// An upload whose extents were verified to be a blob.
@@ -40,6 +41,23 @@ pub(in crate::registry) struct SealedUpload {
 
 /// The message for a client whose upload another request has continued.
 const MOVED_ON: &str = "the upload has moved on";
+
+/// Whether the only extent must be read again, because it was hashed by another algorithm. If the
+/// upload has ended, the extent may be gone.
+fn needs_another_hash(upload: &Upload, digest: &Digest) -> bool {
+    match &upload.last {
+        Step::Received {
+            offset: 0,
+            digest: received,
+            ..
+        } => received.algorithm() != digest.algorithm(),
+        Step::Start { .. }
+        | Step::Received { .. }
+        | Step::Closing { .. }
+        | Step::Done { .. }
+        | Step::Dead => false,
+    }
+}
 
 fn require_digest(expected: &Digest, found: &Digest) -> Result<(), Error> {
     if expected == found {
@@ -56,37 +74,70 @@ impl<P: Platform> Uploads<P> {
     /// end-6: closes an upload, with a last chunk or without.
     pub(in crate::registry) async fn close_upload(
         &self,
-        mut payload: Payload<'_, P::Body>,
+        payload: Payload<'_, P::Body>,
         name: &Name,
         id: UploadId,
-        step: u32,
+        hint: &UploadHint,
         digest: &Digest,
     ) -> Result<(), UploadError> {
-        let bound = self.grants.bound();
-        let session = Session { name, id, bound };
-        let upload = self.read_upload(name, id, step).await?;
+        if let Some((session, upload)) = self.known(name, id, hint)
+            && !needs_another_hash(&upload, digest)
+            && check_chunk(&upload, &payload, id).is_ok()
+        {
+            let closed = self.close_open(payload, session, upload, digest).await;
+            if closed.as_ref().is_err_and(UploadError::is_of_client)
+                && let Ok((Upload { last, .. }, _)) = self.list_steps(name, id).await
+                && matches!(last, Step::Closing { .. } | Step::Done { .. })
+            {
+                // The hint is older than the close that this request repeats.
+                return Ok(self.close_again(session, &last, digest).await?);
+            }
+            return closed;
+        }
+        let read = self.read_session(name, id, hint);
+        let whole = whole_length(&payload)?.filter(|length| hint.step == 0 && *length > 0);
+        let Some(length) = whole else {
+            let (session, upload) = read.await?;
+            return self.close_open(payload, session, upload, digest).await;
+        };
+        // Probably the client has sent nothing yet. Then this is a push of a whole blob, which
+        // begins while the session is read.
+        let (read, claimed) = join(read, self.claim_whole(name, digest)).await;
+        let claimed = claimed?;
+        let upload = match read {
+            Ok((_, upload)) if matches!(upload.last, Step::Start { .. }) => upload,
+            other => {
+                self.forget(&claimed.grants).await;
+                let (session, upload) = other?;
+                return self.close_open(payload, session, upload, digest).await;
+            }
+        };
+        check_chunk(&upload, &payload, id)?;
+        // There are no extents, so the session is deleted at once.
+        let ended = Some(Key::step(name, id, 0));
+        let body = payload.body.take();
+        self.push_whole(body, length, (name, digest), claimed, ended)
+            .await?;
+        Ok(())
+    }
+
+    /// Closes an upload that has received bytes, or receives them now.
+    async fn close_open(
+        &self,
+        mut payload: Payload<'_, P::Body>,
+        session: Session<'_>,
+        upload: Upload,
+        digest: &Digest,
+    ) -> Result<(), UploadError> {
         match &upload.last {
-            Step::Start { .. } => match whole_length(&payload)? {
-                Some(length) => {
-                    check_chunk(&upload, &payload, id)?;
-                    self.push_whole(payload.body.take(), length, name, digest)
-                        .await?;
-                    // There are no extents, so the session can be deleted at once.
-                    self.forget(&[Key::step(name, id, 0)]).await;
-                }
-                None => {
-                    let upload = self.receive(&mut payload, session, upload).await?;
-                    self.close(session, upload, digest).await?;
-                }
-            },
-            Step::Received { .. } => {
+            Step::Start { .. } | Step::Received { .. } => {
                 let upload = self.receive(&mut payload, session, upload).await?;
                 self.close(session, upload, digest).await?;
             }
             Step::Closing { .. } | Step::Done { .. } => {
                 self.close_again(session, &upload.last, digest).await?;
             }
-            Step::Dead => return Err(unknown(id).into()),
+            Step::Dead => return Err(unknown(session.id).into()),
         }
         Ok(())
     }
@@ -98,12 +149,14 @@ impl<P: Platform> Uploads<P> {
         upload: Upload,
         digest: &Digest,
     ) -> Result<(), UploadError> {
-        let Session { name, id, bound } = session;
+        let Session { name, id, .. } = session;
         let extents = match &upload.last {
             Step::Start { .. } => {
                 // Nothing was received: the blob has no bytes.
-                self.push_whole(None, 0, name, digest).await?;
-                self.forget(&[Key::step(name, id, 0)]).await;
+                let claimed = self.claim_whole(name, digest).await?;
+                let ended = Some(Key::step(name, id, 0));
+                self.push_whole(None, 0, (name, digest), claimed, ended)
+                    .await?;
                 return Ok(());
             }
             Step::Received {
@@ -121,6 +174,9 @@ impl<P: Platform> Uploads<P> {
             }
             Step::Received { .. } => {
                 let (listed, extents) = self.list_steps(name, id).await?;
+                if !listed.is_open() {
+                    return Err(unknown(id).into());
+                }
                 if listed != upload {
                     return Err(UploadError::out_of_order(id, listed, MOVED_ON));
                 }
@@ -131,12 +187,10 @@ impl<P: Platform> Uploads<P> {
         };
 
         // 3 close: open → closing, by exactly one closer, ever
-        bound.check(&self.host)?;
-        let closing = Step::Closing {
-            digest: digest.clone(),
-        };
+        // 4 KEEP: the grant beside it, because the bytes were hashed
+        let by = Delivery::Push;
         if !self
-            .write_step(name, id, upload.number + 1, &closing)
+            .begin_closing(session, upload.number + 1, digest, by)
             .await?
         {
             let listed = self.list_steps(name, id).await?.0;
@@ -149,7 +203,7 @@ impl<P: Platform> Uploads<P> {
         let sealed = SealedUpload {
             number: upload.number + 1,
             extents,
-            by: Delivery::Push,
+            by,
         };
         Ok(self.record_extents(session, sealed, digest).await?)
     }
@@ -162,18 +216,37 @@ impl<P: Platform> Uploads<P> {
         sealed: SealedUpload,
         digest: &Digest,
     ) -> Result<(), Error> {
-        let Session { name, id, bound } = session;
-        bound.check(&self.host)?;
-        let closing = Step::Closing {
-            digest: digest.clone(),
-        };
-        if !self.write_step(name, id, sealed.number, &closing).await? {
-            return Err(unknown(id));
+        let begun = self.begin_closing(session, sealed.number, digest, sealed.by);
+        if !begun.await? {
+            return Err(unknown(session.id));
         }
         self.record_extents(session, sealed, digest).await
     }
 
-    /// Push, by PATCH, and fill: the steps after the upload is closing.
+    /// Writes the step that closes an upload, and beside it the grant on its blob. Returns whether
+    /// this request closes the upload.
+    async fn begin_closing(
+        &self,
+        Session { name, id, bound }: Session<'_>,
+        number: u32,
+        digest: &Digest,
+        by: Delivery,
+    ) -> Result<bool, Error> {
+        bound.check(&self.host)?;
+        let closing = Step::Closing {
+            digest: digest.clone(),
+        };
+        let (digests, reason) = ([digest], by.reason());
+        let step = self.write_step(name, id, number, &closing);
+        let grant = self.grants.grant(name, &digests, &reason, bound);
+        let (is_closer, grants) = try_join(step, grant).await?;
+        if !is_closer {
+            self.forget(&grants).await;
+        }
+        Ok(is_closer)
+    }
+
+    /// Push, by PATCH, and fill: the steps after the upload is closing and the grant is written.
     async fn record_extents(
         &self,
         session: Session<'_>,
@@ -186,9 +259,8 @@ impl<P: Platform> Uploads<P> {
             extents,
             by,
         } = sealed;
-        self.grants
-            .keep(name, &[digest], &by.reason(), bound)
-            .await?; // 4 KEEP
+        let marked = self.grants.marked(&[digest]).await?;
+        self.grants.lift_all(&marked, bound).await?; // 4 KEEP
         let size = extents.iter().map(|extent| extent.size).sum();
         let done = Step::Done {
             digest: digest.clone(),
@@ -197,18 +269,21 @@ impl<P: Platform> Uploads<P> {
         let mine = Record::Extents { size, extents };
         let record = self.create_record(digest, &mine, bound).await?; // 5 look
         bound.check(&self.host)?;
-        if record == mine {
-            self.write_step(name, id, closing + 1, &done).await?; // 6
-            self.count_stored(size);
-        } else {
-            self.metrics.deduplicated.inc_by(size);
-            self.write_step(name, id, closing + 1, &Step::Dead).await?;
-            if let Record::Extents { extents, .. } = &mine {
-                self.delete_extents(extents).await;
+        let end = async {
+            if record == mine {
+                self.write_step(name, id, closing + 1, &done).await?; // 6
+                self.count_stored(size);
+            } else {
+                self.metrics.deduplicated.inc_by(size);
+                self.write_step(name, id, closing + 1, &Step::Dead).await?;
+                if let Record::Extents { extents, .. } = &mine {
+                    self.delete_extents(extents).await;
+                }
             }
-        }
-        self.grants.link(name, digest, &record, by.right()).await;
-        Ok(())
+            Ok(())
+        };
+        let link = self.grants.link(name, digest, &record, by.right());
+        join(end, link).await.0
     }
 
     /// Creates the record of a blob if the blob is not stored, and returns the stored one.
@@ -219,12 +294,10 @@ impl<P: Platform> Uploads<P> {
         bound: Bound,
     ) -> Result<Record, Error> {
         let metadata = to_json(&BlobKind::Extents { size: mine.size() })?;
+        // Creating the record only if the blob is absent is the look.
+        let mut seen = Look::Absent;
         // Losing twice needs a sweep between two pushes of the same blob: the client may retry.
         for _ in 0..3 {
-            let seen = self.grants.look(digest).await?;
-            if let Look::Present(record) = seen {
-                return Ok(record);
-            }
             bound.check(&self.host)?;
             let options = PutOptions {
                 condition: seen.condition(),
@@ -239,6 +312,10 @@ impl<P: Platform> Uploads<P> {
                 .is_some()
             {
                 return Ok(mine.clone());
+            }
+            seen = self.grants.look(digest).await?;
+            if let Look::Present(record) = seen {
+                return Ok(record);
             }
         }
         Err(swept_meanwhile(digest))

@@ -31,6 +31,16 @@ impl UploadError {
     }
 }
 
+impl UploadError {
+    /// Whether the request was wrong, and not the registry.
+    pub(super) fn is_of_client(&self) -> bool {
+        match self {
+            Self::OutOfOrder { .. } => true,
+            Self::Other(error) => error.status().is_client_error(),
+        }
+    }
+}
+
 impl From<Error> for UploadError {
     fn from(error: Error) -> Self {
         Self::Other(error)

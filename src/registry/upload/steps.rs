@@ -1,13 +1,15 @@
 //! The steps of an upload in the bucket.
 
+use futures_util::future::try_join;
+
 use crate::{
     error::Error,
-    host::{Level, Log as _},
+    host::{Clock as _, Level, Log as _},
     name::Name,
     platform::Platform,
     registry::upload::{Uploads, progress::unknown},
     store::{
-        Condition, Content, PutOptions, StoreError,
+        Condition, Content, Meta, PutOptions, StoreError,
         document::{from_json, to_json},
         key::{Key, Prefix},
     },
@@ -18,9 +20,11 @@ impl<P: Platform> Uploads<P> {
     /// Reads the progress of an upload:
     /// two cheap reads if the client's hint is right, else a listing.
     ///
-    /// The next step is read before the hinted one.
     /// A sweep deletes the steps of a dead session from the first to the last.
-    /// Read the other way round, a session that was dead and is gone could seem to be open.
+    /// If the hinted step is read before the next one, a session that was dead and is gone could
+    /// seem to be open.
+    /// No sweep ends a session whose last step is young, so the two are read side by side, and an
+    /// old step once more.
     pub(in crate::registry) async fn read_upload(
         &self,
         name: &Name,
@@ -28,14 +32,15 @@ impl<P: Platform> Uploads<P> {
         hint: u32,
     ) -> Result<Upload, Error> {
         let number = hint.min(Upload::MAX_STEPS);
-        if self
-            .store
-            .head(&Key::step(name, id, number + 1))
-            .await?
-            .is_none()
-        {
-            let here = Key::step(name, id, number);
-            if let Some(meta) = self.store.head(&here).await? {
+        let (here, next) = (Key::step(name, id, number), Key::step(name, id, number + 1));
+        let (mut found, next) = try_join(self.store.head(&here), self.store.head(&next)).await?;
+        if next.is_none() {
+            let young = self.settings.grace / 2;
+            let is_old = |meta: &Meta| self.host.now().since(meta.uploaded) >= young;
+            if found.as_ref().is_some_and(is_old) {
+                found = self.store.head(&here).await?;
+            }
+            if let Some(meta) = found {
                 return Ok(Upload {
                     number,
                     last: from_json(&here, &meta.metadata)?,

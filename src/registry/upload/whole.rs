@@ -1,5 +1,7 @@
 //! Blobs that are sent whole: one write at their own key.
 
+use futures_util::future::{join, try_join};
+
 use crate::{
     digest::Digest,
     error::{Error, RETRY_AFTER},
@@ -17,29 +19,63 @@ use crate::{
     },
 };
 
+/// A claim on a blob that is about to be sent whole.
+pub(super) struct ClaimedBlob {
+    bound: Bound,
+    /// The blob's object before the claim. It decides the way, and proves nothing.
+    seen: Option<Meta>,
+    pub(super) grants: Vec<Key>,
+    marked: Vec<Digest>,
+}
+
 impl<P: Platform> Uploads<P> {
-    /// Push, whole.
+    /// Push, whole: all of KEEP but lifting the mark.
+    pub(super) async fn claim_whole(
+        &self,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<ClaimedBlob, Error> {
+        let bound = self.grants.bound();
+        let blob = Key::blob(digest);
+        let seen = async { Ok(self.store.head(&blob).await?) };
+        let digests = [digest];
+        let claim = self.grants.grant(name, &digests, &Reason::Claim, bound);
+        let (seen, grants) = try_join(seen, claim).await?;
+        let marked = self.grants.marked(&digests).await?;
+        Ok(ClaimedBlob {
+            bound,
+            seen,
+            grants,
+            marked,
+        })
+    }
+
+    /// Push, whole. `ended` is the session that ends when the blob is stored.
     pub(super) async fn push_whole(
         &self,
         body: Option<P::Body>,
         length: u64,
-        name: &Name,
-        digest: &Digest,
+        (name, digest): (&Name, &Digest),
+        claimed: ClaimedBlob,
+        ended: Option<Key>,
     ) -> Result<(), Error> {
-        let bound = self.grants.bound();
-        let blob = Key::blob(digest);
-        let seen = match self.store.head(&blob).await? {
+        let ClaimedBlob {
+            bound,
+            seen,
+            grants,
+            marked,
+        } = &claimed;
+        let seen = match seen {
             None => Look::Absent,
-            Some(meta) if !is_blob(&meta) => Look::Aside(meta),
+            Some(meta) if !is_blob(meta) => Look::Aside(meta.clone()),
             Some(_) => {
-                return self.push_present(body, length, name, digest, bound).await;
+                return self
+                    .push_present(body, length, (name, digest), &claimed, ended)
+                    .await;
             }
         };
-
-        let grants = self
-            .grants
-            .keep(name, &[digest], &Reason::Claim, bound)
-            .await?; // 1 KEEP
+        self.grants.lift_all(marked, *bound).await?; // 1 KEEP
+        let blob = Key::blob(digest);
         let content = match body {
             Some(body) => Content::Stream(body, length),
             None => Content::Bytes(Vec::new()),
@@ -55,17 +91,15 @@ impl<P: Platform> Uploads<P> {
             // 2, 3: creating the blob only if it is absent is the look. 4: the link. 5: 201
             Ok(Some(meta)) => {
                 let record = Record::Bytes { size: meta.size };
-                self.grants
-                    .make_good(name, digest, &record, Delivery::Push.right())
-                    .await?;
+                self.make_good(name, digest, &record, ended).await?;
                 self.metrics.received.inc_by(meta.size);
                 self.count_stored(meta.size);
             }
             Ok(None) => {
                 // Another client created the blob since. That does not prove that this client has
                 // its bytes.
-                if !self.verifies_first(&grants, digest).await {
-                    self.forget(&grants).await;
+                if !self.verifies_first(grants, digest).await {
+                    self.forget(grants).await;
                     let found = format!(
                         "blob {digest} was pushed by another client at the same moment; push it again"
                     );
@@ -73,18 +107,35 @@ impl<P: Platform> Uploads<P> {
                 }
                 let found = self.grants.record(digest).await?;
                 let record = found.ok_or_else(|| swept_meanwhile(digest))?;
-                self.grants
-                    .make_good(name, digest, &record, Delivery::Push.right())
-                    .await?;
+                self.make_good(name, digest, &record, ended).await?;
                 self.metrics.received.inc_by(length);
                 self.metrics.deduplicated.inc_by(record.size());
             }
             Err(error) => {
-                self.void(&grants, &error).await;
+                self.void(grants, &error).await;
                 return Err(error.into());
             }
         }
         Ok(())
+    }
+
+    /// The link that makes a claim good, and the end of the session beside it.
+    async fn make_good(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        record: &Record,
+        ended: Option<Key>,
+    ) -> Result<(), Error> {
+        let right = Delivery::Push.right();
+        let link = self.grants.make_good(name, digest, record, right);
+        let ended: Vec<Key> = ended.into_iter().collect();
+        let end = async {
+            if !ended.is_empty() {
+                self.forget(&ended).await;
+            }
+        };
+        join(link, end).await.0
     }
 
     /// Push, whole, of a blob that is there, perhaps through another repository.
@@ -101,15 +152,10 @@ impl<P: Platform> Uploads<P> {
         &self,
         body: Option<P::Body>,
         length: u64,
-        name: &Name,
-        digest: &Digest,
-        bound: Bound,
+        (name, digest): (&Name, &Digest),
+        claimed: &ClaimedBlob,
+        ended: Option<Key>,
     ) -> Result<(), Error> {
-        // 1 KEEP: the grant, then a look at the mark
-        let (grants, marked) = self
-            .grants
-            .grant(name, &[digest], &Reason::Claim, bound)
-            .await?;
         let received = match body {
             Some(body) => {
                 let received = self.host.hash(body, digest.algorithm()).await;
@@ -130,17 +176,16 @@ impl<P: Platform> Uploads<P> {
             // The store refuses it by the digest or by the condition. Any other outcome is ignored:
             // the write only costs what a push of a new blob would.
             drop(self.write_refused(&Key::blob(digest), digest).await);
-            self.void(&grants, &error).await;
+            self.void(&claimed.grants, &error).await;
             return Err(error.into());
         }
         self.metrics.received.inc_by(length);
-        self.grants.lift_all(&marked, bound).await?; // 1 KEEP: the mark, if it was not lifted
+        let bound = claimed.bound;
+        self.grants.lift_all(&claimed.marked, bound).await?; // 1 KEEP: the mark, if not lifted
         bound.check(&self.host)?;
         let found = self.grants.record(digest).await?; // 2 look
         let record = found.ok_or_else(|| swept_meanwhile(digest))?;
-        self.grants
-            .make_good(name, digest, &record, Delivery::Push.right())
-            .await?; // 4 the link
+        self.make_good(name, digest, &record, ended).await?; // 4 the link
         self.metrics.deduplicated.inc_by(record.size());
         Ok(())
     }
