@@ -27,6 +27,7 @@ mod oracle;
 mod process;
 mod properties;
 mod protocol;
+mod races;
 mod readiness;
 mod refused_bodies;
 mod rights;

@@ -15,6 +15,14 @@ pub(crate) async fn done(registry: &Registry, request: &Ask) -> Answer {
     ask_now(registry, request).await
 }
 
+/// The same, for a request after which each tag leads to a manifest once it is answered.
+async fn answered(promises: &Promises, registry: &Registry, request: &Ask) -> Answer {
+    promises.unanswered.set(promises.unanswered.get() + 1);
+    let answer = done(registry, request).await;
+    promises.unanswered.set(promises.unanswered.get() - 1);
+    answer
+}
+
 async fn push_blob(registry: &Registry, name: &str, blob: &[u8]) -> bool {
     let line = format!("POST /v2/{name}/blobs/uploads/?digest={}", digest(blob));
     // One retry, for a failure of the store or a deleting mark.
@@ -79,7 +87,7 @@ async fn push_manifest(
     for _ in 0..2 {
         let deletions = promises.deletions.get();
         let request = Ask::new(&line).manifest(OCI_MANIFEST, &image());
-        refused = done(registry, &request).await.status;
+        refused = answered(promises, registry, &request).await.status;
         if refused == 201 {
             if deletions == promises.deletions.get() && deletions.is_multiple_of(2) {
                 promises.accepted.borrow_mut().insert(name.to_owned());
@@ -206,7 +214,7 @@ pub(crate) fn delete_manifest(world: &World, registry: Registry) -> Running {
         promises.deletions.set(promises.deletions.get() + 1);
         promises.accepted.borrow_mut().remove("a");
         let line = format!("DELETE /v2/a/manifests/{manifest}");
-        done(&registry, &Ask::new(&line)).await;
+        answered(&promises, &registry, &Ask::new(&line)).await;
         // This deletion may have removed images that were pushed meanwhile.
         promises.deletions.set(promises.deletions.get() + 1);
     })

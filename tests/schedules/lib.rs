@@ -174,6 +174,12 @@ scenarios! {
         actors: &[delete_manifest, delete_blob, mount_to_c, manifest_to_a, sweep, sweep],
         ..PUSHES
     };
+    tags_of_a_manifest_that_is_deleted: Scenario {
+        begins: image_in_a,
+        actors: &[tag_in_a, manifest_to_a, delete_manifest, sweep],
+        ends: leads_to_manifests,
+        ..PUSHES
+    };
     uploads_of_one_blob_by_several_clients: Scenario {
         begins: closed,
         actors: &[patch_to_a, patch_to_b, sweep, sweep],
@@ -529,6 +535,17 @@ fn scrubbed(world: &World) -> Option<String> {
         return Some("the image can't be pushed again".to_owned());
     }
     world.lost().or_else(|| world.unpulled())
+}
+
+/// At the end: each tag leads to a manifest, unless a push or a deletion broke off. Then it does
+/// once the deletion is repeated.
+fn leads_to_manifests(world: &World) -> Option<String> {
+    let is_whole = world.promises.unanswered.get() == 0 && !world.chance.has_hit();
+    let misleading = is_whole.then(|| world.misleading()).flatten();
+    misleading.or_else(|| world.unpulled()).or_else(|| {
+        block_on(delete_manifest(world, world.registry(0)));
+        world.misleading()
+    })
 }
 
 /// A blob that is stored in several extents.

@@ -88,6 +88,8 @@ pub(crate) struct Promises {
     pub(crate) held: Rc<RefCell<BTreeSet<String>>>,
     /// How many deletions of an image have begun, plus how many have ended.
     pub(crate) deletions: Rc<Cell<u64>>,
+    /// How many pushes and deletions of a manifest have begun and were not answered.
+    pub(crate) unanswered: Rc<Cell<u64>>,
     /// A wrong reply.
     pub(crate) wrong: Rc<RefCell<Option<String>>>,
 }
@@ -98,6 +100,7 @@ impl Promises {
         self.accepted.borrow_mut().clone_from(accepted);
         self.held.borrow_mut().clear();
         self.deletions.set(0);
+        self.unanswered.set(0);
         self.wrong.take();
     }
 }
@@ -374,6 +377,19 @@ impl World {
     pub(crate) fn accepted_unpulled(&self) -> Option<String> {
         let accepted = self.promises.accepted.borrow();
         self.unpulled_in(accepted.iter().map(String::as_str))
+    }
+
+    /// A tag in `a` that is listed and leads to no manifest.
+    pub(crate) fn misleading(&self) -> Option<String> {
+        let registry = self.registry(0);
+        let tags = ask(&registry, &Ask::new("GET /v2/a/tags/list"));
+        let tags: Value = serde_json::from_slice(&tags.body).unwrap();
+        let mut tags = tags["tags"].as_array().unwrap().iter();
+        tags.find_map(|tag| {
+            let line = format!("GET /v2/a/manifests/{}", tag.as_str().unwrap());
+            let status = ask(&registry, &Ask::new(&line)).status;
+            (status != 200).then(|| format!("{line}: {status}"))
+        })
     }
 
     fn unpulled_in<'a>(&self, names: impl Iterator<Item = &'a str>) -> Option<String> {

@@ -1,6 +1,6 @@
 //! The manifests that a manifest lists, and manifests that retention is removing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     digest::Digest,
@@ -59,6 +59,31 @@ impl<P: Platform> Manifests<P> {
             return Ok(Children::Unreadable);
         }
         Ok(manifest::possible_children(&bytes).map_or(Children::Unreadable, Children::Listed))
+    }
+
+    /// Refuses a push of a manifest if that is gone although it was `tagged`, or if one that it
+    /// lists is. Takes its tags back then.
+    ///
+    /// A deletion looks for tags again after it has deleted the manifest.
+    /// So it finds the tags of a push that still saw the manifest.
+    pub(super) async fn require_there(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        tagged: &[(Key, Meta)],
+        listed: &BTreeSet<Digest>,
+    ) -> Result<(), Error> {
+        let named = listed.iter().chain((!tagged.is_empty()).then_some(digest));
+        let looked = for_each(named, |named| async move {
+            let found = self.store.head(&Key::manifest(name, named)).await?;
+            Ok(found.is_none().then_some(named))
+        });
+        let Some(gone) = looked.await?.into_iter().flatten().next() else {
+            return Ok(());
+        };
+        for_each(tagged, |(key, meta)| self.bury(key, meta, digest)).await?; // 8
+        let found = format!("manifest {gone} was deleted during the push; push it again");
+        Err(Error::unavailable(found, RETRY_AFTER))
     }
 
     /// Refuses to name manifests that retention is removing at this moment. The caller has stored

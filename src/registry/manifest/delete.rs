@@ -21,6 +21,13 @@ use crate::{
     },
 };
 
+fn names(target: &TagTarget, digest: &Digest) -> bool {
+    match target {
+        TagTarget::Manifest { digest: named, .. } => named == digest,
+        TagTarget::Tombstone { .. } => false,
+    }
+}
+
 impl<P: Platform> Manifests<P> {
     /// end-9, by tag: the tag is deleted, the manifest stays.
     pub(in crate::registry) async fn delete_tag(
@@ -47,6 +54,9 @@ impl<P: Platform> Manifests<P> {
 
     /// end-9, by digest: Manifest DELETE of the removal protocol. Grants and the referrers entry
     /// stay for the sweep.
+    ///
+    /// A deletion of an absent manifest deletes the tags that name it.
+    /// An earlier deletion may have ended before it did so.
     pub(in crate::registry) async fn delete_manifest(
         &self,
         caller: &Caller,
@@ -54,26 +64,41 @@ impl<P: Platform> Manifests<P> {
         digest: &Digest,
     ) -> Result<(), Error> {
         let manifest = Key::manifest(name, digest);
-        if self.store.head(&manifest).await?.is_none() {
-            return Err(Error::manifest_unknown(name, digest));
-        }
-        // Tags that still name it become tombstones, each by compare-and-swap: a tag that was moved
-        // meanwhile stays.
-        let tags = self.store.list_all(Prefix::Tags(name)).await?.objects;
-        for (key, meta) in &tags {
-            let target: TagTarget = from_json(key, &meta.metadata)?;
-            if let (TagTarget::Manifest { digest: named, .. }, Key::Tag { tag, .. }) = (target, key)
-                && named == *digest
-            {
+        let mut is_deleted = self.store.head(&manifest).await?.is_some();
+        let mut tags = self.tags_of(name, digest).await?;
+        for (key, _) in &tags {
+            if let Key::Tag { tag, .. } = key {
                 self.require_deletable(caller, name, tag)?;
             }
         }
-        for (key, meta) in tags {
-            self.bury_while_named(&key, meta, digest).await?;
+        if is_deleted {
+            for (key, meta) in tags {
+                self.bury_while_named(&key, meta, digest, None).await?; // 1
+            }
+            self.store.delete(std::slice::from_ref(&manifest)).await?; // 2
+            self.tiers.withdraw(Wanted::Manifest(name, digest)).await;
+            tags = self.tags_of(name, digest).await?; // 3
         }
-        self.store.delete(&[manifest]).await?;
-        self.tiers.withdraw(Wanted::Manifest(name, digest)).await;
+        for (key, meta) in tags {
+            let gone = Some(&manifest);
+            is_deleted |= self.bury_while_named(&key, meta, digest, gone).await?; // 3
+        }
+        if !is_deleted {
+            return Err(Error::manifest_unknown(name, digest));
+        }
         Ok(())
+    }
+
+    /// The tags that name a manifest.
+    async fn tags_of(&self, name: &Name, digest: &Digest) -> Result<Vec<(Key, Meta)>, Error> {
+        let mut tags = self.store.list_all(Prefix::Tags(name)).await?.objects;
+        let mut targets = Vec::new();
+        for (key, meta) in &tags {
+            targets.push(from_json(key, &meta.metadata)?);
+        }
+        let mut targets = targets.iter();
+        tags.retain(|_| targets.next().is_some_and(|target| names(target, digest)));
+        Ok(tags)
     }
 
     /// Refuses to delete an immutable tag, unless the caller may administer the repository.
@@ -91,26 +116,34 @@ impl<P: Platform> Manifests<P> {
             .with_detail(detail!({ "name": name.as_str(), "tag": tag.as_str() })))
     }
 
+    /// Turns a tag into a tombstone while it names a manifest and, if given, `gone` is absent.
+    /// Returns whether it became one.
+    ///
+    /// It does so by compare-and-swap, so a tag that was moved meanwhile stays.
     async fn bury_while_named(
         &self,
         key: &Key,
         mut meta: Meta,
         digest: &Digest,
-    ) -> Result<(), Error> {
-        loop {
-            match from_json(key, &meta.metadata)? {
-                TagTarget::Manifest { digest: named, .. } if named == *digest => {
-                    if self.bury(key, &meta, digest).await? {
-                        return Ok(());
-                    }
-                }
-                TagTarget::Manifest { .. } | TagTarget::Tombstone { .. } => return Ok(()),
+        gone: Option<&Key>,
+    ) -> Result<bool, Error> {
+        while names(&from_json(key, &meta.metadata)?, digest) {
+            // A push stores the manifest before the tag.
+            // So if it is there, the push came after the deletion.
+            if let Some(gone) = gone
+                && self.store.head(gone).await?.is_some()
+            {
+                return Ok(false);
+            }
+            if self.bury(key, &meta, digest).await? {
+                return Ok(true);
             }
             let Some(found) = self.store.head(key).await? else {
-                return Ok(());
+                return Ok(false);
             };
             meta = found;
         }
+        Ok(false)
     }
 
     /// Turns a tag into a tombstone if it is unchanged. Returns whether it was.

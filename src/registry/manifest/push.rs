@@ -74,9 +74,9 @@ struct TagPush<'a> {
 }
 
 impl TagPush<'_> {
-    /// The store operations that writing the tag needs.
+    /// The store operations that writing the tag needs, and taking it back.
     const fn operations(&self) -> usize {
-        if self.refusal.is_some() { 3 } else { 1 }
+        if self.refusal.is_some() { 4 } else { 2 }
     }
 }
 
@@ -170,8 +170,10 @@ impl<P: Platform> Manifests<P> {
             digest,
         } = document;
         let tags = self.tags_to_write(name, names, overwrite.err().as_ref());
-        let for_tags = tags.iter().map(TagPush::operations).sum();
-        self.require_operations(name, &manifest, for_tags)?;
+        let for_tags: usize = tags.iter().map(TagPush::operations).sum();
+        // The last look at the manifest, if it is tagged, and at each that it lists.
+        let last = usize::from(!tags.is_empty()) + manifest.manifests.len();
+        self.require_operations(name, &manifest, for_tags + last)?;
         for TagPush { tag, refusal } in &tags {
             if let Some(refusal) = refusal {
                 self.unmoved(name, tag, &digest, refusal).await?;
@@ -182,7 +184,7 @@ impl<P: Platform> Manifests<P> {
         let decided = manifest.undecided.len();
         let children = self.decide(name, &mut manifest).await?;
         let mut unfit = self.grants.unfit_blobs(name, &manifest).await?;
-        let more = for_tags + decided;
+        let more = for_tags + last + decided;
         let mut listed = self.listed(name, &manifest, &children, more).await?;
         unfit.append(&mut listed.unfit);
         let may_pull = self.grants.may_pull(caller, name);
@@ -217,10 +219,12 @@ impl<P: Platform> Manifests<P> {
             seen: None,
             invalidated: None,
         };
-        for_each(&tags, |TagPush { tag, refusal }| {
+        let tagged = for_each(&tags, |TagPush { tag, refusal }| {
             self.write_tag(name, tag, &target, refusal.as_ref(), bound)
-        })
-        .await?; // 6 BOUND
+        });
+        let tagged = tagged.await?; // 6 BOUND
+        self.require_there(name, &digest, &tagged, &listed.stored)
+            .await?; // 7
         if self.settings.layers.on_push {
             trace.after.index(manifest.layers.iter().cloned());
         }
@@ -228,7 +232,7 @@ impl<P: Platform> Manifests<P> {
             digest,
             subject: manifest.subject,
             absent: listed.absent,
-        }) // 7
+        }) // 8
     }
 
     /// Receives the bytes of a manifest, in leased memory, and parses them.
@@ -385,10 +389,10 @@ impl<P: Platform> Manifests<P> {
             }
             deeper.retain(|child, _| !seen.contains(child));
             next = deeper;
-            // Each of those costs a read, then a claim check and another read;
+            // Each of those costs a read, then a claim check and two other reads;
             // and perhaps its body.
             let further = (seen.len() + next.len()).saturating_sub(manifest.manifests.len());
-            let more = 3 * further + read + next.len();
+            let more = 4 * further + read + next.len();
             self.require_operations(name, manifest, others + more)?;
         }
         listed

@@ -98,8 +98,8 @@ impl<P: Platform> Manifests<P> {
         Ok(())
     }
 
-    /// Points a tag at a manifest. Returns `refusal`, if there is one, for a tag that names another
-    /// manifest.
+    /// Points a tag at a manifest, and returns the tag's object.
+    /// Returns `refusal`, if there is one, for a tag that names another manifest.
     pub(super) async fn write_tag(
         &self,
         name: &Name,
@@ -107,7 +107,7 @@ impl<P: Platform> Manifests<P> {
         target: &TagTarget,
         refusal: Option<&Error>,
         bound: Bound,
-    ) -> Result<(), Error> {
+    ) -> Result<(Key, Meta), Error> {
         let digest = target.digest();
         let target = to_json(target)?;
         loop {
@@ -130,8 +130,8 @@ impl<P: Platform> Manifests<P> {
             // Retention removes no manifest younger than the grace period, so none that is tagged
             // within the BOUND.
             bound.check(&self.host)?;
-            if self.store.put(&key, content, options).await?.is_some() {
-                return Ok(());
+            if let Some(meta) = self.store.put(&key, content, options).await? {
+                return Ok((key, meta));
             }
         }
     }

@@ -318,7 +318,7 @@ fn a_push_over_the_plans_limit_is_refused_before_any_write() {
     assert_eq!(refused.status, 413);
     assert!(
         String::from_utf8_lossy(&refused.body)
-            .contains("takes 51 store operations; STRATA_SUBREQUESTS allows a request 50")
+            .contains("takes 53 store operations; STRATA_SUBREQUESTS allows a request 50")
     );
     assert_eq!(registry.store().keys(), before);
     assert_eq!(

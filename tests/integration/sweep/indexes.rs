@@ -210,9 +210,9 @@ fn a_manifest_that_comes_after_its_sparse_index_stays_while_the_index_does() {
 /// its children list.
 #[test]
 fn the_operations_of_a_push_include_the_looks_at_content_of_unknown_types() {
-    // 4 for each of 8 blobs; 3 for the inner index, and 2 for the claim of the outer one; 5 for any
-    // manifest; 4 for each child of the inner index, and 1 for its body; 1 for the tag.
-    let needed = 4 * 8 + 3 + 2 + 5 + 4 * 12 + 1 + 1;
+    // 4 for each of 8 blobs; 4 for the inner index, and 2 for the claim of the outer one; 5 for any
+    // manifest; 5 for each child of the inner index, and 1 for its body; 3 for the tag.
+    let needed = 4 * 8 + 4 + 2 + 5 + 5 * 12 + 1 + 3;
     for (allowed, status) in [(needed - 1, 413), (needed, 201)] {
         let allowed = allowed.to_string();
         let fixture = Fixture::new(&[UNTAGGED, SPARSE, ("STRATA_SUBREQUESTS", &allowed)]);

@@ -4,8 +4,9 @@
 //! It holds under any interleaving of pushes, mounts, deletes and sweeps, and across a crash at any
 //! point. With retention, it holds for the manifests that a tag names, for all that these list if
 //! they are indexes, and for the manifests whose subject is one of them. A manifest that nothing
-//! names stays for the policy's minimum age, counted from its push. A tag never names a manifest
-//! that is absent.
+//! names stays for the policy's minimum age, counted from its push. Once pushes and deletions have
+//! ended, a tag names no manifest that is absent, and an index that was accepted has had all that
+//! it lists.
 //!
 //! The promise of rights has two sides.
 //!
@@ -87,7 +88,8 @@
 //!   indexed between that look and the deletion loses its index, and nothing else.
 //! - Of retention: limits of a policy that keep more (newest tags, patterns, immutable tags). More
 //!   than one tag, so a listing of tags is never cut in the middle. The order in which a push looks
-//!   for several claims: it looks for all at once, and each protects only its own manifest.
+//!   for several claims: it looks for all at once, and each protects only its own manifest. The
+//!   same goes for its last look at the manifests that it names.
 //!   Subjects other than the first manifest. The seconds that a step takes, which alone would make
 //!   up for [`AgeBeforeReading`](rule::Rule::AgeBeforeReading). A manifest with a subject is
 //!   removed with its subject, or while the subject is pushed again: only a tag on that manifest,

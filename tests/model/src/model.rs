@@ -11,7 +11,7 @@ use crate::{
     rights::Known,
     rule::Rule,
     scenario::{Operation, Scenario},
-    store::{Blob, Key, Store},
+    store::{Blob, Key, Manifest, Store},
 };
 
 /// The removal protocol in one scenario.
@@ -35,6 +35,8 @@ pub struct State {
     pub sweepers: Vec<Sweeper>,
     /// The manifests that a client has deleted and that were not pushed since, as bits.
     pub deleted: u8,
+    /// The indexes that have not had all that they list since they were stored, as bits.
+    pub partial: u8,
     /// Whether the blob that was damaged at the beginning has been right since.
     pub healed: bool,
     /// The settings, and the facts about rights that only the search knows.
@@ -68,6 +70,25 @@ impl State {
     }
 }
 
+impl State {
+    /// Notes the indexes that were stored without a manifest that they list.
+    fn note_partial(&mut self, before: &Self, scenario: &Scenario) {
+        for (key, _) in self.store.list() {
+            let Key::Manifest(repository, index) = key else {
+                continue;
+            };
+            let mut children = scenario.manifest(index).children.iter();
+            let has = |child: &Manifest| self.store.has(Key::Manifest(repository, *child));
+            let is_new = !before.store.has(key);
+            if children.all(has) {
+                self.partial &= !(1 << index.0);
+            } else if is_new {
+                self.partial |= 1 << index.0;
+            }
+        }
+    }
+}
+
 impl stateright::Model for Removal {
     type Action = Action;
     type State = State;
@@ -83,6 +104,7 @@ impl stateright::Model for Removal {
             clients: clients.collect(),
             sweepers: vec![Sweeper::Idle; self.scenario.sweepers],
             deleted: 0,
+            partial: 0,
             healed: false,
             known: Known::new(self.scenario),
         }]
@@ -146,6 +168,7 @@ impl stateright::Model for Removal {
                 next.sweepers.sort_unstable();
             }
         }
+        next.note_partial(state, self.scenario);
         next.healed |= self.scenario.damaged && next.store.is_right(Blob(0));
         if self.scenario.rights {
             next.known.hold(self.scenario, &next.store);

@@ -209,9 +209,7 @@ impl Client {
                 world.known.mirrored = mirrored;
                 self.accepted(world)
             }
-            Operation::DeleteManifest { .. } => {
-                self.manifest(manifest::At::ReadTag, operation, world)
-            }
+            Operation::DeleteManifest { .. } => self.manifest(manifest::At::Head, operation, world),
             Operation::DeleteBlob { .. } => self.blob(blob::At::ListGrants, operation, world),
         }
     }

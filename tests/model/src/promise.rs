@@ -37,6 +37,10 @@ pub enum Loss {
     Referrer,
     /// The manifest to which a tag was moved.
     Tag,
+    /// The manifest to which a tag leads: nobody is about to delete the tag.
+    Dangling,
+    /// A manifest that an accepted index lists, and that was deleted before the index was stored.
+    Listed,
     /// A manifest that a tag names, or that a tagged index lists, though no client deleted it.
     Tagged,
     /// A manifest, or one that it lists, before the minimum age of unnamed manifests.
@@ -71,6 +75,8 @@ impl Loss {
             Self::Child => "the manifests that a stored index lists are there",
             Self::Referrer => "the referrers entry of a stored manifest is there",
             Self::Tag => "a tag names what it was moved to",
+            Self::Dangling => "a tag leads to a manifest once pushes and deletions have ended",
+            Self::Listed => "an accepted index had all that it lists",
             Self::Tagged => "what a tag names is there, with all that it lists",
             Self::Young => "what was pushed is there for its time, with all that it lists",
             Self::About => "what is about a manifest that a tag names is there",
@@ -110,6 +116,10 @@ impl Loss {
             Property::always(Self::Tagged.property(), tagged_are_there),
             Property::always(Self::Referrer.property(), referrers_are_there),
             Property::always(Self::Tag.property(), keeps_tag),
+            Property::always(Self::Dangling.property(), tags_lead),
+            Property::always(Self::Listed.property(), |model: &Removal, state: &State| {
+                pushed(model, state).all(|(_, index, _)| state.partial & 1 << index.0 == 0)
+            }),
         ];
         if scenario.tasks.aging().manifests {
             properties.push(Property::always(Self::Young.property(), young_are_there));
@@ -284,6 +294,22 @@ fn is_whole(model: &Removal, state: &State, repository: Repository, manifest: Ma
     })
 }
 
+/// Whether the manifests are there to which tags lead, except for tags that a push or a deletion
+/// is about to bury.
+fn tags_lead(model: &Removal, state: &State) -> bool {
+    state
+        .store
+        .list()
+        .all(|(key, object)| match (key, object.body) {
+            (Key::Tag(repository), Body::Target { manifest, .. }) => {
+                let buries = |client: &Client| client.is_about_to_bury(repository, manifest, model);
+                state.store.has(Key::Manifest(repository, manifest))
+                    || state.clients.iter().any(buries)
+            }
+            _ => true,
+        })
+}
+
 /// Whether the manifests that tags name are there.
 fn tagged_are_there(model: &Removal, state: &State) -> bool {
     state
@@ -400,9 +426,9 @@ fn is_there(store: &Store, record: Record) -> bool {
     }
 }
 
-/// Whether the tag names the manifest to which a client has moved it. No scenario moves it twice or
-/// deletes that manifest. With retention of tags, the tag is removed once it is as old as the grace
-/// period.
+/// Whether the tag names the manifest to which a client has moved it, if that is there and nobody
+/// is deleting it. No scenario moves the tag to two manifests. With retention of tags, the tag is
+/// removed once it is as old as the grace period.
 fn keeps_tag(model: &Removal, state: &State) -> bool {
     state
         .clients
@@ -423,10 +449,27 @@ fn keeps_tag(model: &Removal, state: &State) -> bool {
                         .is_none_or(|since| since >= model.scenario.grace);
                 let tag = state.store.get(Key::Tag(*repository)).map(|tag| tag.body);
                 may_go
+                    || !state.store.has(Key::Manifest(*repository, *manifest))
+                    || is_being_deleted(model, state, *repository, *manifest)
                     || matches!(tag, Some(Body::Target { manifest: named, .. }) if named == *manifest)
             }
             _ => true,
         })
+}
+
+/// Whether a client has begun to delete a manifest.
+fn is_being_deleted(
+    model: &Removal,
+    state: &State,
+    repository: Repository,
+    manifest: Manifest,
+) -> bool {
+    let delete = Operation::DeleteManifest {
+        repository,
+        manifest,
+    };
+    let mut clients = state.clients.iter();
+    clients.any(|client| client.at != At::Begin && client.operation(model) == Some(delete))
 }
 
 thread_local! {
@@ -464,6 +507,7 @@ fn sweep(model: &Removal, state: &State) -> Store {
         clients: Vec::new(),
         sweepers: Vec::new(),
         deleted: 0,
+        partial: 0,
         healed: false,
         known: state.known,
     };

@@ -60,6 +60,20 @@ rules! {
     NonceInExtent,
     /// Tags move to a tombstone by compare-and-swap.
     TombstoneBySwap,
+    /// A push looks at the manifest after it has written the tag. Without: a tag that is written
+    /// after a deletion has looked for tags leads to nothing.
+    ManifestAfterTag,
+    /// A push that does not find the manifest takes its tag back.
+    TagTakenBack,
+    /// A deletion looks for tags again after it has deleted the manifest. Without: it misses the
+    /// tag of a push that has seen the manifest.
+    TagsListedAgain,
+    /// Such a tag is deleted only if the manifest is still absent. Without: a push that came after
+    /// the deletion loses its tag.
+    BuriedIfGone,
+    /// A push of an index looks at the manifests that it lists after it has stored the index.
+    /// Without: a deletion may have come in between.
+    ChildrenAfterIndex,
     /// Referrers entries have ids of their own.
     ReferrerId,
     /// Referrers entries are written before the manifest.
@@ -212,6 +226,11 @@ impl Rule {
                 (&scenario::CHUNKS, Loss::Extent)
             }
             Self::TombstoneBySwap => (&scenario::TAG, Loss::Tag),
+            Self::ManifestAfterTag | Self::TagTakenBack | Self::TagsListedAgain => {
+                (&scenario::TAG_AND_DELETE, Loss::Dangling)
+            }
+            Self::BuriedIfGone => (&scenario::TAG_AND_DELETE, Loss::Tag),
+            Self::ChildrenAfterIndex => (&scenario::INDEX_AND_DELETE, Loss::Listed),
             Self::ReferrerId | Self::ReferrerBeforeManifest => {
                 (&scenario::REFERRER, Loss::Referrer)
             }

@@ -897,6 +897,34 @@ pub static TAG: Scenario = Scenario {
     ..NOTHING
 };
 
+/// A manifest is pushed again by tag, while it is deleted.
+pub static TAG_AND_DELETE: Scenario = Scenario {
+    name: "tag and delete",
+    clients: &[&[PUT_BY_TAG], &[DELETE], &[DELETE]],
+    stored: |store| store.put(Key::Manifest(HERE, IMAGE), Body::Empty),
+    sights: &[Sight::Created, Sight::Refused, Sight::Buried],
+    ..TAG
+};
+
+/// An index is pushed by tag, while the manifest that it lists is deleted, and pushed again.
+pub static INDEX_AND_DELETE: Scenario = Scenario {
+    name: "index and delete",
+    clients: &[&[PUT_OTHER_BY_TAG], &[DELETE, PUT], &[DELETE_OTHER]],
+    manifests: &[
+        Document {
+            blobs: &[],
+            children: &[],
+            subject: false,
+        },
+        Document {
+            blobs: &[],
+            children: &[IMAGE],
+            subject: false,
+        },
+    ],
+    ..TAG_AND_DELETE
+};
+
 /// A manifest with a subject is pushed, deleted and pushed again.
 pub static REFERRER: Scenario = Scenario {
     name: "referrer",
@@ -1704,6 +1732,8 @@ pub static SMALL: &[&Scenario] = &[
     &MOUNT,
     &LINK,
     &TAG,
+    &TAG_AND_DELETE,
+    &INDEX_AND_DELETE,
     &REFERRER,
     &TWO_BLOBS,
     &INDEX,

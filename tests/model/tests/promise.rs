@@ -62,6 +62,8 @@ hold! {
     through_session THROUGH_SESSION,
     mount MOUNT,
     tag TAG,
+    tag_and_delete TAG_AND_DELETE,
+    index_and_delete INDEX_AND_DELETE,
     referrer REFERRER,
     two_blobs TWO_BLOBS,
     index INDEX,

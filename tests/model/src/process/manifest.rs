@@ -1,13 +1,16 @@
 //! Manifest PUT: 1 the right to each blob; 2 KEEP; 3 look at each; 4 referrers entry; 5 BOUND, put
 //! the manifest; with retention, look for a claim on it and on each manifest that it lists, and
-//! then whether that is still there; 6 BOUND, tag; 7 201. Manifest DELETE: the tag to a tombstone;
-//! the manifest.
+//! then whether that is still there; 6 BOUND, tag; 7 look at the manifest, if it was tagged, and
+//! at each that it lists; 8 201, or take the tag back. Manifest DELETE: 1 the tag to a tombstone;
+//! 2 the manifest; 3 a tag that a push wrote meanwhile to a tombstone, unless the manifest is there
+//! again.
 //!
 //! Step 1 is taken as given, except in scenarios of rights (see [`mirror`](super::mirror)): there a
 //! client without the right is refused before the first write, and a client that had it may have
 //! lost it since.
 
 use crate::{
+    model::Removal,
     process::{After, At as Place, Client, World, keep},
     rule::Rule,
     scenario::Operation,
@@ -34,12 +37,24 @@ pub enum At {
     Put,
     /// 6 tag.
     Tag,
-    /// DELETE: read the tag.
+    /// 7 look whether this one of the manifests that the push names is there.
+    There(u8),
+    /// 8 move the tag, as the push wrote it, to a tombstone.
+    TakeBack,
+    /// DELETE: look whether the manifest is there.
+    Head,
+    /// DELETE: 1 read the tag.
     ReadTag,
-    /// DELETE: move the tag, as it was seen, to a tombstone.
+    /// DELETE: 1 move the tag, as it was seen, to a tombstone.
     Tombstone(Body),
-    /// DELETE: delete the manifest.
+    /// DELETE: 2 delete the manifest.
     Delete,
+    /// DELETE: 3 read the tag again.
+    ReadAgain,
+    /// DELETE: 3 look whether the manifest is still absent.
+    Gone(Body),
+    /// DELETE: 3 move the tag, as it was seen, to a tombstone.
+    TombstoneAgain(Body),
 }
 
 impl Client {
@@ -165,49 +180,143 @@ impl Client {
                 if !self.is_in_bound(Rule::BoundOnTag, world) {
                     return self.refused(world);
                 }
-                let nonce = if world.keeps(Rule::NonceInTag) {
-                    self.id()
-                } else {
-                    SHARED_NONCE
-                };
-                world
-                    .store
-                    .put(Key::Tag(repository), Body::Target { manifest, nonce });
-                self.accepted(world)
+                let target = self.target(manifest, world);
+                world.store.put(Key::Tag(repository), target);
+                self.there(0, operation, world)
             }
-            At::ReadTag => match world
-                .store
-                .get(Key::Tag(repository))
-                .map(|object| object.body)
-            {
-                Some(
-                    seen @ Body::Target {
-                        manifest: target, ..
-                    },
-                ) if target == manifest => self.to(Place::Manifest(At::Tombstone(seen))),
-                _ => self.to(Place::Manifest(At::Delete)),
+            At::There(number) => {
+                let named = named(operation, world);
+                let Some(of) = named.get(usize::from(number)) else {
+                    return self;
+                };
+                if world.store.has(Key::Manifest(repository, *of)) {
+                    self.there(number + 1, operation, world)
+                } else if is_tagged(operation) && world.keeps(Rule::TagTakenBack) {
+                    self.to(Place::Manifest(At::TakeBack))
+                } else {
+                    self.refused(world)
+                }
+            }
+            At::TakeBack => {
+                // Lost: another push or deletion has written the tag since.
+                let target = self.target(manifest, world);
+                bury(repository, manifest, target, world);
+                self.refused(world)
+            }
+            At::Head => {
+                let is_there = world.store.has(Key::Manifest(repository, manifest));
+                // Absent: an earlier deletion may have died after it had deleted the manifest.
+                let next = if is_there { At::ReadTag } else { At::ReadAgain };
+                self.to(Place::Manifest(next))
+            }
+            At::ReadTag => match tag_of(repository, manifest, world) {
+                Some(seen) => self.to(Place::Manifest(At::Tombstone(seen))),
+                None => self.to(Place::Manifest(At::Delete)),
             },
             At::Tombstone(seen) => {
-                let (key, tombstone) = (Key::Tag(repository), Body::Tombstone(manifest));
-                if world.keeps(Rule::TombstoneBySwap) {
-                    // Lost: the tag was written again, is deleted already, or names another
-                    // manifest.
-                    if !world.store.swap(key, seen, tombstone) {
-                        return self.to(Place::Manifest(At::ReadTag));
-                    }
+                // Lost: the tag was written again, is deleted already, or names another manifest.
+                let next = if bury(repository, manifest, seen, world) {
+                    At::Delete
                 } else {
-                    world.store.put(key, tombstone);
-                }
-                self.to(Place::Manifest(At::Delete))
+                    At::ReadTag
+                };
+                self.to(Place::Manifest(next))
             }
             At::Delete => {
                 world.store.delete(Key::Manifest(repository, manifest));
                 if repository == Repository(0) {
                     world.known.pushed &= !(1 << manifest.0);
                 }
-                self.accepted(world)
+                if world.keeps(Rule::TagsListedAgain) {
+                    self.to(Place::Manifest(At::ReadAgain))
+                } else {
+                    self.accepted(world)
+                }
+            }
+            At::ReadAgain => match tag_of(repository, manifest, world) {
+                Some(seen) if world.keeps(Rule::BuriedIfGone) => {
+                    self.to(Place::Manifest(At::Gone(seen)))
+                }
+                Some(seen) => self.to(Place::Manifest(At::TombstoneAgain(seen))),
+                None => self.accepted(world),
+            },
+            At::Gone(seen) => {
+                if world.store.has(Key::Manifest(repository, manifest)) {
+                    return self.accepted(world);
+                }
+                self.to(Place::Manifest(At::TombstoneAgain(seen)))
+            }
+            At::TombstoneAgain(seen) => {
+                if bury(repository, manifest, seen, world) {
+                    self.accepted(world)
+                } else {
+                    self.to(Place::Manifest(At::ReadAgain))
+                }
             }
         }
+    }
+
+    /// The body of the tag that this push writes.
+    fn target(self, manifest: Manifest, world: &World<'_>) -> Body {
+        let nonce = if world.keeps(Rule::NonceInTag) {
+            self.id()
+        } else {
+            SHARED_NONCE
+        };
+        Body::Target { manifest, nonce }
+    }
+
+    /// 7 the look at this one of the manifests that the push names, or 8 201.
+    fn there(self, number: u8, operation: Operation, world: &World<'_>) -> Self {
+        if usize::from(number) < named(operation, world).len() {
+            self.to(Place::Manifest(At::There(number)))
+        } else {
+            self.accepted(world)
+        }
+    }
+
+    /// Whether it is about to find that a manifest is gone to which a tag leads, or to bury the
+    /// tag.
+    pub(crate) fn is_about_to_bury(
+        self,
+        repository: Repository,
+        of: Manifest,
+        model: &Removal,
+    ) -> bool {
+        let (
+            Some(
+                Operation::PutManifest {
+                    repository: here,
+                    manifest,
+                    ..
+                }
+                | Operation::DeleteManifest {
+                    repository: here,
+                    manifest,
+                },
+            ),
+            Place::Manifest(at),
+        ) = (self.operation(model), self.at)
+        else {
+            return false;
+        };
+        let is_late = match at {
+            At::There(_) | At::TakeBack | At::ReadAgain | At::Gone(_) | At::TombstoneAgain(_) => {
+                true
+            }
+            At::Child(_)
+            | At::Claim(_)
+            | At::Still(_)
+            | At::Look(_)
+            | At::Referrer
+            | At::Put
+            | At::Tag
+            | At::Head
+            | At::ReadTag
+            | At::Tombstone(_)
+            | At::Delete => false,
+        };
+        is_late && here == repository && manifest == of
     }
 
     /// The step after the put of the manifest, or after the look whether it and its children stay.
@@ -224,7 +333,7 @@ impl Client {
             None if has_subject && !world.keeps(Rule::ReferrerBeforeManifest) => {
                 self.to(Place::Manifest(At::Referrer))
             }
-            None => self.accepted(world),
+            None => self.there(0, operation, world),
         }
     }
 
@@ -254,6 +363,42 @@ fn listed(manifest: Manifest, world: &World<'_>) -> Vec<Manifest> {
         scenario.whole(manifest).split_off(1)
     } else {
         scenario.manifest(manifest).children.to_vec()
+    }
+}
+
+const fn is_tagged(operation: Operation) -> bool {
+    matches!(operation, Operation::PutManifest { tag: true, .. })
+}
+
+/// The manifests at which a push looks after its last write.
+fn named(operation: Operation, world: &World<'_>) -> Vec<Manifest> {
+    let Operation::PutManifest { manifest, tag, .. } = operation else {
+        return Vec::new();
+    };
+    let mut named = Vec::new();
+    if world.keeps(Rule::ChildrenAfterIndex) {
+        named = listed(manifest, world);
+    }
+    if tag && world.keeps(Rule::ManifestAfterTag) {
+        named.push(manifest);
+    }
+    named
+}
+
+/// The tag, if it names this manifest.
+fn tag_of(repository: Repository, manifest: Manifest, world: &World<'_>) -> Option<Body> {
+    let tag = world.store.get(Key::Tag(repository))?.body;
+    matches!(tag, Body::Target { manifest: named, .. } if named == manifest).then_some(tag)
+}
+
+/// Moves the tag to a tombstone if it is as it was seen, and returns whether it was.
+fn bury(repository: Repository, manifest: Manifest, seen: Body, world: &mut World<'_>) -> bool {
+    let (key, tombstone) = (Key::Tag(repository), Body::Tombstone(manifest));
+    if world.keeps(Rule::TombstoneBySwap) {
+        world.store.swap(key, seen, tombstone)
+    } else {
+        world.store.put(key, tombstone);
+        true
     }
 }
 
