@@ -28,6 +28,7 @@ use crate::{
 
 pub(super) mod children;
 mod delete;
+mod fit;
 pub(super) mod push;
 pub(super) mod write;
 

@@ -10,7 +10,7 @@ use futures_util::{
 use pollster::block_on;
 use serde_json::json;
 use strata::{
-    manifest::OCI_MANIFEST,
+    manifest::{OCI_INDEX, OCI_MANIFEST},
     memory::{MemoryBody, MemoryBytes, MemoryObjects},
     metrics::Metrics,
     platform::Composed,

@@ -11,7 +11,7 @@ use crate::{
     name::Name,
     platform::Platform,
     registry::{bound::for_each, manifest::Manifests},
-    store::{Meta, Streams as _, document::Stored, key::Key},
+    store::{Meta, Streams as _, document::Stored, key::Key, tiers::Wanted},
 };
 
 /// The manifests that a manifest lists.
@@ -81,6 +81,7 @@ impl<P: Platform> Manifests<P> {
         let Some(gone) = looked.await?.into_iter().flatten().next() else {
             return Ok(());
         };
+        self.tiers.changed(Wanted::Manifest(name, gone));
         for_each(tagged, |(key, meta)| self.bury(key, meta, digest)).await?; // 8
         let found = format!("manifest {gone} was deleted during the push; push it again");
         Err(Error::unavailable(found, RETRY_AFTER))

@@ -107,46 +107,6 @@ enum ListedManifest {
 /// The most manifests that an index may lack. Their positions are in its metadata.
 const MAX_ABSENT: usize = 300;
 
-/// Fails if a manifest names content that keeps it from being stored. The size of stored content
-/// is a secret to a caller that may not pull it.
-fn require_fit(name: &Name, unfit: &[Unfit], may_pull: bool) -> Result<(), Error> {
-    let missing: Vec<String> = unfit
-        .iter()
-        .filter_map(|unfit| match unfit {
-            Unfit::Missing(digest) => Some(digest.to_string()),
-            Unfit::Size { .. } => None,
-        })
-        .collect();
-    if !missing.is_empty() {
-        let found = format!("{} in repository {name}; push it first", missing.join(", "));
-        return Err(Error::new(Code::ManifestBlobUnknown, found)
-            .with_detail(detail!({ "name": name.as_str(), "digests": missing })));
-    }
-    match unfit.first() {
-        Some(Unfit::Size {
-            digest,
-            described,
-            stored,
-        }) if may_pull => {
-            let found = format!(
-                "{digest} has {stored} bytes, and its descriptor says {described}: correct the descriptor"
-            );
-            Err(Error::new(Code::SizeInvalid, found)
-                .with_detail(detail!({ "digest": digest.to_string(), "size": stored })))
-        }
-        Some(Unfit::Size {
-            digest, described, ..
-        }) => {
-            let found = format!(
-                "{digest} has another size than its descriptor says, {described}: correct the descriptor"
-            );
-            Err(Error::new(Code::SizeInvalid, found)
-                .with_detail(detail!({ "digest": digest.to_string() })))
-        }
-        Some(Unfit::Missing(_)) | None => Ok(()),
-    }
-}
-
 fn missing(digests: Vec<Digest>) -> Vec<Unfit> {
     digests.into_iter().map(Unfit::Missing).collect()
 }
@@ -188,7 +148,7 @@ impl<P: Platform> Manifests<P> {
         let mut listed = self.listed(name, &manifest, &children, more).await?;
         unfit.append(&mut listed.unfit);
         let may_pull = self.grants.may_pull(caller, name);
-        require_fit(name, &unfit, may_pull)?;
+        self.require_fit(name, &manifest, &unfit, may_pull)?;
 
         let size = bytes.len() as u64;
         self.metrics.received.inc_by(size);
@@ -205,7 +165,7 @@ impl<P: Platform> Manifests<P> {
             self.keep_blobs(new).await?;
             let blobs: Vec<&Digest> = manifest.blobs.keys().collect();
             let lost = self.grants.absent_blobs(&blobs).await?; // 3 look at each
-            require_fit(name, &missing(lost), may_pull)
+            self.require_fit(name, &manifest, &missing(lost), may_pull)
         };
         try_join(keep, self.announce(new, size)).await?;
         self.write_manifest(new, bytes).await?;

@@ -115,6 +115,40 @@ fn values_deleted_elsewhere_expire_after_the_stale_seconds() {
     }
 }
 
+/// A client that asks whether a blob is there before it pushes the blob must not be told so for
+/// ever, while the manifest is refused.
+#[test]
+fn a_refused_manifest_invalidates_what_it_lacks() {
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [descriptor(OCI_MANIFEST, image().to_string().as_bytes())],
+    });
+    let pushes = [
+        Ask::new("PUT /v2/a/manifests/v2").manifest(OCI_MANIFEST, &image()),
+        Ask::new("PUT /v2/a/manifests/all").manifest(OCI_INDEX, &index),
+    ];
+    for (target, push) in [blob(LAYER), manifest()].iter().zip(&pushes) {
+        let world = World::with_image();
+        let (isolate, other) = (world.isolate(&[]), world.isolate(&[]));
+        popularise(&isolate);
+        // At this isolate's location, the deletions have not arrived in the warm tier yet.
+        world.warm.is_deaf.set(true);
+        for target in [manifest(), blob(LAYER)] {
+            let delete = Ask::new(&format!("DELETE {target}"));
+            assert_eq!(ask(&other, &delete).status, 202);
+        }
+        let look = Ask::new(&format!("HEAD {target}"));
+        assert_eq!(ask(&isolate, &look).status, 200);
+        assert_eq!(ask(&isolate, push).status, 404);
+        for _ in 0..2 {
+            assert_eq!(ask(&isolate, &look).status, 404, "{target}");
+            // The links that come with a warm manifest are older than the refusal.
+            ask(&isolate, &Ask::new(&format!("GET {}", manifest())));
+        }
+    }
+}
+
 #[test]
 fn not_found_is_cached_for_callers_without_push_permission() {
     let world = World::with_image();
