@@ -343,7 +343,7 @@ impl<'a, P: Platform> Scrub<'a, P> {
         ];
         upkeep
             .host
-            .log(Level::Error, "the scrub found a problem", &fields);
+            .log(found.level(), "the scrub found a problem", &fields);
         let label = format!("{} {}", found.name(), what.name());
         *report.totals.found.entry(label).or_default() += 1;
         report.totals.repaired += u64::from(!repair.is_empty());

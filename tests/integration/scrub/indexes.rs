@@ -49,10 +49,87 @@ fn manifests_that_were_absent_at_the_push_of_their_index_are_not_missing() {
     ]);
     fixture.push_manifest("a", "all", OCI_INDEX, &listed);
     assert_eq!(fixture.pass(), Vec::<String>::new());
-    // The child that was there is missed.
-    fixture.delete(&fixture.keys("repositories/a/_tags/"));
-    fixture.delete(&[key::manifest(&name("a"), &manifest_digest())]);
-    assert_eq!(fixture.pass(), ["missing manifest: nothing"]);
+    // The child that was there is reported.
+    let delete = format!("DELETE /v2/a/manifests/{}", manifest_digest());
+    assert_eq!(fixture.ask(&delete).status, 202);
+    assert_eq!(fixture.pass(), ["incomplete manifest: nothing"]);
+}
+
+/// A client may delete a manifest that an index lists. That is no loss, so no alert is due.
+#[test]
+fn an_index_whose_manifest_was_deleted_is_incomplete() {
+    let fixture = Fixture::new(&[]);
+    fixture.push_image("a");
+    let unknown = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] });
+    fixture.push_manifest("a", "unknown", OCI_INDEX, &unknown);
+    let unknown = unknown.to_string();
+    let listed = index(&[
+        descriptor(OCI_MANIFEST, image().to_string().as_bytes()),
+        descriptor("application/vnd.example.manifest", unknown.as_bytes()),
+    ]);
+    fixture.push_manifest("a", "all", OCI_INDEX, &listed);
+    let delete = |manifest: &Digest| {
+        let line = format!("DELETE /v2/a/manifests/{manifest}");
+        assert_eq!(fixture.ask(&line).status, 202);
+    };
+    delete(&manifest_digest());
+    let unknown = digest(unknown.as_bytes());
+    delete(&unknown);
+    let logged = fixture.host.log.borrow().len();
+    let body = fixture.step("");
+    assert_eq!(short(&body), ["incomplete manifest: nothing"]);
+    let why = body["findings"][0]["why"].as_str().unwrap();
+    for absent in [manifest_digest(), unknown] {
+        assert!(why.contains(&absent.to_string()), "{why}");
+    }
+    // It keeps no grant on what was no blob.
+    assert_eq!(fixture.pass(), ["incomplete manifest: nothing"]);
+    assert_eq!(fixture.host.log.borrow()[logged..], [] as [String; 0]);
+    delete(&digest(listed.to_string().as_bytes()));
+    assert_eq!(fixture.pass(), Vec::<String>::new());
+}
+
+/// A manifest that is deleted while the scrub runs is not missing, whatever the scrub has listed
+/// before.
+#[test]
+fn a_manifest_that_is_deleted_during_the_scrub_is_not_missing() {
+    let listed = index(&[descriptor(OCI_MANIFEST, image().to_string().as_bytes())]);
+    let of_index = digest(listed.to_string().as_bytes());
+    let mut ran = 0;
+    for deleted in [
+        [manifest_digest(), of_index.clone()],
+        [of_index, manifest_digest()],
+    ] {
+        // Another isolate deletes both before each operation of the pass.
+        for at in 1.. {
+            let fixture = Fixture::new(&[]);
+            fixture.push_image("a");
+            fixture.push_manifest("a", "all", OCI_INDEX, &listed);
+            let other = registry_on(fixture.registry.store().clone(), fixture.host.clone(), &[]);
+            let scrub = Ask::new("POST /v2/_strata/scrub");
+            let mut scrubbing = pin!(ask_now(&fixture.registry, &scrub));
+            let waker = noop_waker();
+            let mut context = Context::from_waker(&waker);
+            let is_early = (0..at).all(|_| scrubbing.as_mut().poll(&mut context).is_pending());
+            if !is_early {
+                break;
+            }
+            for manifest in &deleted {
+                let delete = Ask::new(&format!("DELETE /v2/a/manifests/{manifest}"));
+                assert_eq!(ask(&other, &delete).status, 202);
+            }
+            let answer = block_on(scrubbing);
+            assert_eq!(answer.status, 200);
+            let body: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(
+                short(&body),
+                Vec::<String>::new(),
+                "{deleted:?} after {at} turns"
+            );
+            ran += 1;
+        }
+    }
+    assert!(ran > 60, "{ran}");
 }
 
 /// The positions of absent manifests count the listed manifests, whatever else turns out to be one.
@@ -90,7 +167,7 @@ fn children_of_unknown_types_move_no_position_of_absent_manifests() {
     fixture.delete(&fixture.keys("repositories/a/_tags/there"));
     let there = digest(there.to_string().as_bytes());
     fixture.delete(&[key::manifest(&name("a"), &there)]);
-    assert_eq!(fixture.pass(), ["missing manifest: nothing"]);
+    assert_eq!(fixture.pass(), ["incomplete manifest: nothing"]);
 }
 
 /// A layer stays a blob of its index, although the repository has the same bytes as a manifest too.

@@ -296,6 +296,7 @@ fn missing_records_of_a_repository_are_rewritten_or_reported() {
         found,
         [
             "corrupt grant: nothing",
+            "incomplete manifest: nothing",
             "missing blob: nothing",
             "missing manifest: nothing"
         ]

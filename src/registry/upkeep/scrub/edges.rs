@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The operations that checking a blob of a manifest takes, with a new grant.
-const GRANTING: u32 = 6;
+const GRANTING: u32 = 7;
 
 impl Edges {
     /// Notes that a manifest has a grant on a blob that is there.
@@ -57,7 +57,10 @@ impl<P: Platform> Scrub<'_, P> {
             .head(&key)
             .await?
             .is_some_and(|meta| is_blob(&meta));
-        if !is_there && upkeep.settings.upstreams.mirrored(name).is_none() {
+        if !is_there
+            && upkeep.settings.upstreams.mirrored(name).is_none()
+            && self.work.is_stored(name, manifest).await?
+        {
             self.find(Finding {
                 found: Damage::Missing,
                 what: What::Blob,
@@ -105,16 +108,25 @@ impl<P: Platform> Scrub<'_, P> {
         Ok(grants.iter().any(is_of_manifest))
     }
 
-    /// Whether content that an index lists under a media type that tells nothing is a manifest. The
-    /// index has a grant on it if it was a blob when the index was pushed.
-    pub(super) async fn is_child(
+    /// Whether content that an index lists under a media type that tells nothing is a manifest, and
+    /// whether that is stored; `None` if it is a blob. The index has a grant on it if it was a blob
+    /// when the index was pushed.
+    pub(super) async fn is_stored_child(
         &self,
         name: &Name,
         index: &Digest,
         listed: &Digest,
-    ) -> Result<bool, Halt> {
-        self.work.require(2)?;
-        Ok(self.work.is_stored(name, listed).await? && !self.is_held(name, index, listed).await?)
+    ) -> Result<Option<bool>, Halt> {
+        self.work.require(3)?;
+        if self.is_held(name, index, listed).await? {
+            return Ok(None);
+        }
+        if self.work.is_stored(name, listed).await? {
+            return Ok(Some(true));
+        }
+        // A blob that has lost its grant is still stored, or is missed by all that name it.
+        let blob = self.work.head(&Key::blob(listed)).await?;
+        Ok(blob.is_none().then_some(false))
     }
 
     /// The origin of a manifest, by its metadata and the settings.

@@ -111,12 +111,20 @@ impl<P: Platform> Scrub<'_, P> {
         if repository.manifests.len() < MAX_MANIFESTS {
             repository.manifests.insert(digest.clone());
         }
+        let mut absent = Vec::new();
         let blobs = manifest.blobs.keys().map(|blob| (blob, false));
         let undecided = manifest.undecided.keys().map(|blob| (blob, true));
         for (blob, is_undecided) in blobs.chain(undecided) {
             if !edges.has(name, digest, blob) {
-                if !is_undecided || !self.is_child(name, digest, blob).await? {
-                    self.scrub_edge(name, digest, blob, origin).await?;
+                let is_stored_child = if is_undecided {
+                    self.is_stored_child(name, digest, blob).await?
+                } else {
+                    None
+                };
+                match is_stored_child {
+                    None => self.scrub_edge(name, digest, blob, origin).await?,
+                    Some(true) => {}
+                    Some(false) => absent.push(blob.to_string()),
                 }
                 // If the step ends before the manifest does,
                 // the next one need not check this edge again.
@@ -125,15 +133,40 @@ impl<P: Platform> Scrub<'_, P> {
         }
         if self.work.upkeep.settings.upstreams.mirrored(name).is_none() {
             for child in manifest.manifests.keys() {
-                if !repository.manifests.contains(child) && !stored.lacks(&manifest, child) {
-                    self.require_manifest(name, child, || format!("index {digest} lists it"))
-                        .await?;
+                if !repository.manifests.contains(child)
+                    && !stored.lacks(&manifest, child)
+                    && !self.work.is_stored(name, child).await?
+                {
+                    absent.push(child.to_string());
                 }
             }
+            self.find_incomplete(name, digest, &absent).await?;
         }
         if let Some(subject) = &manifest.subject {
             self.scrub_entry(name, subject, digest, &manifest, size)
                 .await?;
+        }
+        Ok(())
+    }
+
+    /// Reports an index that lists absent manifests.
+    ///
+    /// Nothing tells a manifest that a client deleted from one that was lost.
+    async fn find_incomplete(
+        &self,
+        name: &Name,
+        index: &Digest,
+        absent: &[String],
+    ) -> Result<(), Halt> {
+        if !absent.is_empty() && self.work.is_stored(name, index).await? {
+            let absent = absent.join(", ");
+            self.find(Finding {
+                found: Damage::Incomplete,
+                what: What::Manifest,
+                key: Key::manifest(name, index).to_string(),
+                why: format!("it lists {absent}: push them again unless they were deleted"),
+                repair: None,
+            });
         }
         Ok(())
     }
@@ -229,7 +262,8 @@ impl<P: Platform> Scrub<'_, P> {
         };
         let stored: Option<Stored> = serde_json::from_str(&meta.metadata).ok();
         if stored.as_ref().is_some_and(|stored| stored.aside) {
-            if self.work.upkeep.settings.upstreams.mirrored(name).is_none() {
+            let is_mirrored = self.work.upkeep.settings.upstreams.mirrored(name).is_some();
+            if !is_mirrored && self.is_still(key, meta).await? {
                 let why = "it was quarantined; push it again".to_owned();
                 self.find(finding(Damage::Missing, why, None));
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::registry::upkeep::step::What;
+use crate::{host::Level, registry::upkeep::step::What};
 
 /// The totals of a step or a pass.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -39,6 +39,8 @@ impl Totals {
 pub(super) enum Damage {
     /// Another object refers to it, and it is not stored.
     Missing,
+    /// An index lists a manifest that is not stored. A client may have deleted that manifest.
+    Incomplete,
     /// Its content is wrong.
     Corrupt,
     /// No object refers to it that should.
@@ -48,9 +50,18 @@ pub(super) enum Damage {
 }
 
 impl Damage {
+    /// Whether the operator should look at it.
+    pub(super) const fn level(self) -> Level {
+        match self {
+            Self::Incomplete => Level::Info,
+            Self::Missing | Self::Corrupt | Self::Orphaned | Self::Unread => Level::Error,
+        }
+    }
+
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Missing => "missing",
+            Self::Incomplete => "incomplete",
             Self::Corrupt => "corrupt",
             Self::Orphaned => "orphaned",
             Self::Unread => "unread",

@@ -86,21 +86,20 @@ impl<P: Platform> Scrub<'_, P> {
         repository: &Repository,
     ) -> Result<(), Halt> {
         self.checked(What::Tag, 0);
+        let key = &Key::tag(name, tag);
         if let Ok(target) = serde_json::from_str(&meta.metadata) {
             return match target {
                 TagTarget::Manifest { digest, .. }
                     if !repository.manifests.contains(&digest)
                         && self.work.upkeep.settings.upstreams.mirrored(name).is_none() =>
                 {
-                    self.require_manifest(name, &digest, || format!("tag {tag} names it"))
-                        .await
+                    self.scrub_target(key, meta, name, &digest).await
                 }
                 TagTarget::Manifest { .. } | TagTarget::Tombstone { .. } => Ok(()),
             };
         }
         // The body is a copy of the metadata.
         self.work.require(3)?;
-        let key = &Key::tag(name, tag);
         let body = self.read_object(key, MAX_BODY).await?;
         let text = body
             .filter(|(now, _)| now.etag == meta.etag)
@@ -116,6 +115,29 @@ impl<P: Platform> Scrub<'_, P> {
         if let Some(text) = text.filter(|_| !self.work.is_dry) {
             self.replace(key, meta, text.clone().into_bytes(), &text)
                 .await?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the manifest of a tag is stored.
+    ///
+    /// A deletion buries the tags before it deletes the manifest.
+    /// So a manifest is missing only if its tag is unchanged.
+    async fn scrub_target(
+        &self,
+        key: &Key,
+        meta: &Meta,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<(), Halt> {
+        if !self.work.is_stored(name, digest).await? && self.is_still(key, meta).await? {
+            self.find(Finding {
+                found: Damage::Missing,
+                what: What::Manifest,
+                key: Key::manifest(name, digest).to_string(),
+                why: format!("{key} names it"),
+                repair: None,
+            });
         }
         Ok(())
     }
@@ -188,25 +210,6 @@ impl<P: Platform> Scrub<'_, P> {
                 .write_referrer(name, subject, digest, &manifest, size)
                 .await?;
             self.work.delete(std::slice::from_ref(key)).await?;
-        }
-        Ok(())
-    }
-
-    /// Checks that a manifest is stored which another object names.
-    pub(super) async fn require_manifest(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        why: impl FnOnce() -> String,
-    ) -> Result<(), Halt> {
-        if !self.work.is_stored(name, digest).await? {
-            self.find(Finding {
-                found: Damage::Missing,
-                what: What::Manifest,
-                key: Key::manifest(name, digest).to_string(),
-                why: why(),
-                repair: None,
-            });
         }
         Ok(())
     }
