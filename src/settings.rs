@@ -168,6 +168,7 @@ fn policy(
         warm_reads: table::STRATA_WARM_READS.read(get)?,
         warm_span_reads: table::STRATA_WARM_SPAN_READS.read(get)?,
         half_life: Duration::from_secs(table::STRATA_HALF_LIFE_SECONDS.read(get)?),
+        warm_hedge: Duration::from_millis(table::STRATA_WARM_HEDGE_MS.read(get)?),
         warm_patience: Duration::from_millis(patience),
         compresses: table::STRATA_WARM_COMPRESSION.read(get)?,
         staleness: Duration::from_secs(table::STRATA_STALE_SECONDS.read(get)?),

@@ -42,6 +42,18 @@ pub(super) struct Blobs<P: Platform> {
     grants: Rc<Grants<P>>,
 }
 
+impl<P: Platform> Clone for Blobs<P> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            tiers: self.tiers.clone(),
+            host: self.host.clone(),
+            metrics: self.metrics.clone(),
+            grants: self.grants.clone(),
+        }
+    }
+}
+
 impl<P: Platform> Blobs<P> {
     pub(super) fn new(parts: &Parts<P>, grants: Rc<Grants<P>>) -> Self {
         Self {
@@ -275,7 +287,8 @@ impl<P: Platform> Blobs<P> {
         }
         let cold = async || {
             let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
-            let body = self.open(locate(&known.record, digest, all), size).await?;
+            let pieces = locate(&known.record, digest, all);
+            let body = self.open_held(pieces, size, trace).await?;
             let bytes = match body {
                 None => return Ok(None),
                 Some(Body::Stream(body)) => self.host.hold(body, size).await?,
@@ -287,6 +300,24 @@ impl<P: Platform> Blobs<P> {
         };
         let content = self.tiers.content(Wanted::Blob(digest), trace, cold);
         Ok(content.await?.map(BlobSource::Held))
+    }
+
+    /// Opens pieces whose bytes a tier will hold. If the caller drops it, because the warm tier has
+    /// answered first, it goes on after the reply, and its stream is discarded.
+    pub(super) async fn open_held(
+        &self,
+        pieces: Vec<StreamPart<P::Body, P::Bytes>>,
+        length: u64,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Option<BodyOf<P>>, Error> {
+        let (blobs, host) = (self.clone(), self.host.clone());
+        let open = async move { blobs.open(pieces, length).await };
+        let discard = async move |opened: Result<Option<BodyOf<P>>, _>| {
+            if let Ok(Some(Body::Stream(body))) = opened {
+                host.discard(body).await;
+            }
+        };
+        trace.after.read_to_end(&self.host, open, discard).await
     }
 
     /// Opens pieces as one stream.

@@ -243,7 +243,7 @@ impl<P: Platform> Lists<P> {
         match serde_json::from_str::<Stored>(&meta.metadata) {
             Ok(stored) if stored.lists.is_some() => Ok(Some(stored.media_type)),
             Ok(_) => {
-                let content = self.manifests.stored_manifest(name, digest).await?;
+                let content = self.manifests.stored_manifest(name, digest, None).await?;
                 Ok(content.map(|content| content.media_type))
             }
             Err(_) => Ok(None),

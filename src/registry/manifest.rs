@@ -81,19 +81,25 @@ impl<P: Platform> Manifests<P> {
             }
         };
         let wanted = Wanted::Manifest(name, &digest);
-        let cold = async || self.stored_manifest(name, &digest).await;
+        let cold = async || self.stored_manifest(name, &digest, Some(trace)).await;
         let content = self.tiers.content(wanted, trace, cold).await?;
         Ok((digest, content.ok_or_else(unknown)?))
     }
 
-    /// Reads a manifest from the cold tier.
+    /// Reads a manifest from the cold tier. A read with a trace may be dropped for the answer of
+    /// another tier.
     pub(super) async fn stored_manifest(
         &self,
         name: &Name,
         digest: &Digest,
+        trace: Option<&Trace<P::Bytes>>,
     ) -> Result<Option<TierContent<P::Bytes>>, Error> {
         let key = Key::manifest(name, digest);
-        let Some(object) = self.store.get(&key, None).await? else {
+        let object = match trace {
+            Some(trace) => trace.get::<P>(&self.store, &self.host, key.clone()).await?,
+            None => self.store.get(&key, None).await?,
+        };
+        let Some(object) = object else {
             return Ok(None);
         };
         let stored: Stored = from_json(&key, &object.meta.metadata)?;

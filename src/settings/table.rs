@@ -104,8 +104,10 @@ settings! {
             "The number of recent reads after which an object is promoted to KV.";
         STRATA_WARM_SPAN_READS: Setting<Number<u32>> = READS, 1,
             "The number of recent reads after which a decompressed span of a layer is promoted to KV.";
+        STRATA_WARM_HEDGE_MS: Setting<Number<u64>> = Number::range(1, 30_000).of("milliseconds"), 25,
+            "How long KV has for its answer before R2 is asked beside it; the first value counts.";
         STRATA_WARM_PATIENCE_MS: Setting<Number<u64>> = Number::range(10, 30_000).of("milliseconds"), 1_000,
-            "The timeout of a read from KV; the object is then read from R2.";
+            "The timeout of a read from KV, which counts if R2 fails.";
         STRATA_WARM_COMPRESSION: Setting<Choice<bool>> = BOOL, true,
             "Whether values in KV are compressed, if that makes them smaller by a tenth.";
         STRATA_HALF_LIFE_SECONDS: Setting<Number<u64>> = Number::range(1, DAY).of("seconds"), 600,

@@ -1,11 +1,20 @@
 //! The work that is left for after the reply, so that the client does not wait for it.
 
-use std::{cell::RefCell, fmt, rc::Rc};
+use std::{
+    cell::RefCell,
+    fmt,
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
-use futures_util::future::{LocalBoxFuture, join_all};
+use futures_util::future::{Either, LocalBoxFuture, join_all, select};
 
 use crate::{
     digest::Digest,
+    host::Clock,
     name::{Name, Tag},
     store::warm::TierContent,
     tier::Kind,
@@ -57,6 +66,8 @@ pub struct Promotion<B> {
     pub content: Rc<TierContent<B>>,
     pub(super) key: String,
     pub(super) kind: Kind,
+    /// Whether the warm tier may have it already, so that it is asked first.
+    pub(super) may_be_warm: bool,
     pub(super) confirmed: Timestamp,
 }
 
@@ -125,6 +136,32 @@ impl<B> Notes<B> {
         self.0.borrow_mut().work.push(Work(work));
     }
 
+    /// Awaits a read. If the caller drops it, because another tier has answered first, the read
+    /// goes on after the reply and `discard` gets its result: a stream that nobody reads stalls.
+    pub async fn read_to_end<T: 'static>(
+        &self,
+        clock: &(impl Clock + Clone + 'static),
+        read: impl Future<Output = T> + 'static,
+        discard: impl AsyncFnOnce(T) + 'static,
+    ) -> T {
+        let rest = Some((Box::pin(read) as LocalBoxFuture<'static, T>, discard));
+        let mut awaited = Awaited {
+            notes: self,
+            rest,
+            clock,
+        };
+        poll_fn(move |context| {
+            let Some((read, _)) = &mut awaited.rest else {
+                // It is not polled again after its end.
+                return Poll::Pending;
+            };
+            let read = ready!(read.as_mut().poll(context));
+            awaited.rest = None;
+            Poll::Ready(read)
+        })
+        .await
+    }
+
     /// The work that was noted.
     pub fn into_after(self) -> After<B> {
         self.0.into_inner()
@@ -148,3 +185,39 @@ impl<B> After<B> {
         join_all(work.collect::<Vec<_>>()).await;
     }
 }
+
+/// A read that is being awaited. If it is dropped before its end, it goes on after the reply.
+struct Awaited<'a, B, T, D, C>
+where
+    T: 'static,
+    D: AsyncFnOnce(T) + 'static,
+    C: Clock + Clone + 'static,
+{
+    notes: &'a Notes<B>,
+    rest: Option<(LocalBoxFuture<'static, T>, D)>,
+    clock: &'a C,
+}
+
+impl<B, T, D, C> Drop for Awaited<'_, B, T, D, C>
+where
+    T: 'static,
+    D: AsyncFnOnce(T) + 'static,
+    C: Clock + Clone + 'static,
+{
+    fn drop(&mut self) {
+        let Some((read, discard)) = self.rest.take() else {
+            return;
+        };
+        let clock = self.clock.clone();
+        self.notes.work(Box::pin(async move {
+            let late = pin!(clock.sleep(MOST_REST));
+            if let Either::Left((read, _)) = select(read, late).await {
+                discard(read).await;
+            }
+        }));
+    }
+}
+
+/// How long a read that was dropped goes on. The platform cancels all work 30 seconds after the
+/// reply.
+const MOST_REST: Duration = Duration::from_secs(10);

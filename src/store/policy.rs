@@ -27,7 +27,9 @@ pub struct TierPolicy {
     pub warm_span_reads: u32,
     /// The half-life of a read: after this time it counts half.
     pub half_life: Duration,
-    /// The timeout of a read of the warm tier, after which the cold tier is read.
+    /// How long the warm tier has for its answer before the cold one is asked beside it.
+    pub warm_hedge: Duration,
+    /// The timeout of a read of the warm tier.
     pub warm_patience: Duration,
     /// Whether warm values are compressed, if that makes them smaller by a tenth.
     pub compresses: bool,

@@ -10,20 +10,17 @@
 //! such an answer is cached for a stated time only, and never beyond a push or a deletion that this
 //! isolate has seen.
 
-use std::{cell::RefCell, fmt, pin::pin, rc::Rc, time::Duration};
-
-use futures_util::future::{Either, select};
+use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
 
 use crate::{
     digest::Digest,
     error::Error,
     host::{Clock as _, Level, Log as _, Random as _},
-    manifest,
     metrics::{Demotion, Fault, Metrics},
     name::Name,
     platform::Platform,
     store::{
-        Bytes, StoreError, Values,
+        Bytes as _, StoreError, Values as _,
         after::Promotion,
         document::Record,
         flight::{Boarding, Flights},
@@ -44,6 +41,7 @@ pub use self::wanted::{KnownLink, Wanted};
 use self::wanted::TierAnswer;
 
 mod changes;
+mod fill;
 mod wanted;
 
 /// The tiers of one isolate. Each read passes a function that reads the cold tier.
@@ -67,6 +65,8 @@ enum Warmth {
     Until(Timestamp),
     /// It is not there, and must not be written before then.
     Not(Timestamp),
+    /// It is not there, and is not asked for before then. It may be written.
+    Absent(Timestamp),
 }
 
 /// A value of the hot tier.
@@ -273,12 +273,16 @@ impl<P: Platform> Tiers<P> {
             content,
             key,
             kind,
+            may_be_warm,
             confirmed,
             ..
         } = promotion;
         let until = self.policy.warm_until(kind, confirmed);
         let time_to_live = until.since(self.host.now());
         if time_to_live < TierPolicy::MIN_WARM || self.changes.since(&key, confirmed) {
+            return;
+        }
+        if may_be_warm && self.is_warm(&key, kind).await {
             return;
         }
         let value = Value {
@@ -327,106 +331,6 @@ impl<P: Platform> Tiers<P> {
             self.forget(key, Demotion::Expired);
         }
         found
-    }
-
-    /// Reads from the warm tier, else from the cold one, and caches the result in memory.
-    async fn fill(
-        &self,
-        wanted: Wanted<'_>,
-        key: &str,
-        far: &impl AsyncFn() -> Result<(TierAnswer<P::Bytes>, Tier), Error>,
-    ) -> Result<(TierAnswer<P::Bytes>, Timestamp, Tier), Error> {
-        let kind = wanted.kind();
-        if let Some((content, confirmed)) = self.fill_from_warm(wanted, key).await {
-            let found = TierAnswer::Content(Rc::new(content));
-            self.keep(key, kind, &found, confirmed);
-            return Ok((found, confirmed, Tier::Warm));
-        }
-        let asked = self.host.now();
-        let (found, tier) = far().await?;
-        match found {
-            TierAnswer::Absent => self.metrics.missed(tier, kind),
-            TierAnswer::Content(_) | TierAnswer::Link(_) => self.metrics.hit(tier, kind),
-        }
-        self.keep(key, kind, &found, asked);
-        Ok((found, asked, tier))
-    }
-
-    /// Reads from the warm tier, and verifies the value before it is used.
-    async fn fill_from_warm(
-        &self,
-        wanted: Wanted<'_>,
-        key: &str,
-    ) -> Option<(TierContent<P::Bytes>, Timestamp)> {
-        let kind = wanted.kind();
-        if !self.policy.has_warm() || !self.may_be_warm(kind, key) {
-            return None;
-        }
-        let read = pin!(self.warm.get(key));
-        let late = pin!(self.host.sleep(self.policy.warm_patience));
-        let opened = match select(read, late).await {
-            Either::Left((Ok(None), _)) => {
-                self.metrics.missed(Tier::Warm, kind);
-                self.warmth.borrow_mut().remove(key);
-                return None;
-            }
-            Either::Left((Ok(Some(bytes)), _)) => Value::open(&bytes, wanted.digest()).await,
-            Either::Left((Err(error), _)) => Err(error),
-            Either::Right(_) => {
-                let waited = format!("no answer within {:?}", self.policy.warm_patience);
-                self.pass_over(Tier::Warm, kind, Fault::Late, &waited);
-                return None;
-            }
-        };
-        let mut value = match opened {
-            Ok(Ok(value)) => value,
-            Ok(Err(poisoned)) => {
-                self.pass_over(Tier::Warm, kind, Fault::Poisoned, &poisoned);
-                self.drop_warm(key, kind, Demotion::Poisoned).await;
-                return None;
-            }
-            Err(error) => {
-                self.pass_over(Tier::Warm, kind, Fault::Failed, &error);
-                return None;
-            }
-        };
-        let until = self.policy.warm_until(kind, value.confirmed);
-        if until <= self.host.now() || self.changes.since(key, value.confirmed) {
-            self.metrics.missed(Tier::Warm, kind);
-            return None;
-        }
-        self.metrics.hit(Tier::Warm, kind);
-        self.note_warmth(key, Warmth::Until(until));
-        if let Wanted::Manifest(name, _) = wanted {
-            // The digest covers the bytes alone, so the rest of the value is not trusted for the
-            // media type.
-            if let Ok(media_type) = manifest::media_type(&value.content.bytes.to_vec()) {
-                value.content.media_type = media_type;
-            }
-            for link in value.links {
-                // A client that pulled the image pulled its blobs as well, so they are assumed to
-                // be warm.
-                let blob_until = self.policy.warm_until(Kind::Blob, link.confirmed);
-                self.note_warmth(
-                    &Key::blob(&link.digest).to_string(),
-                    Warmth::Until(blob_until),
-                );
-                let known = KnownLink::new(link.record, link.right, link.confirmed);
-                known.seen.set(true);
-                self.keep(
-                    &Key::link(&link.digest, name).to_string(),
-                    Kind::Link,
-                    &TierAnswer::Link(Rc::new(known)),
-                    link.confirmed,
-                );
-            }
-        }
-        // Bytes are as good as new. That a repository has them is only as recent as the value says.
-        let confirmed = match kind {
-            Kind::Blob | Kind::Index | Kind::Page | Kind::Span => self.host.now(),
-            Kind::Manifest | Kind::Link => value.confirmed,
-        };
-        Some((value.content, confirmed))
     }
 
     /// Caches a result in the hot tier, unless a push or a deletion came after the read began.
@@ -488,7 +392,9 @@ impl<P: Platform> Tiers<P> {
             return;
         }
         let warmth = self.warmth.borrow_mut().get(key).copied();
-        if warmth.is_some_and(|(Warmth::Until(until) | Warmth::Not(until))| until > now) {
+        if let Some(Warmth::Until(until) | Warmth::Not(until)) = warmth
+            && until > now
+        {
             return;
         }
         // Only one of the concurrent readers writes it.
@@ -502,6 +408,8 @@ impl<P: Platform> Tiers<P> {
             content: content.clone(),
             key: key.to_owned(),
             kind: wanted.kind(),
+            // A write costs ten times as much as a read.
+            may_be_warm: !matches!(warmth, Some(Warmth::Not(_) | Warmth::Absent(_))),
             confirmed,
         });
     }
@@ -520,20 +428,6 @@ impl<P: Platform> Tiers<P> {
             .holds(Tier::Hot, entry.kind, -signed(entry.bytes));
         self.metrics.hot_bytes.set(signed(hot.bytes()));
         Some(entry.kind)
-    }
-
-    /// Whether to ask the warm tier. A read of it costs more than one of the cold tier. So it is
-    /// asked for manifests, and for indexes and spans, because decompression costs CPU. It is asked
-    /// for a blob only if a warm manifest names the blob or this isolate promoted it.
-    fn may_be_warm(&self, kind: Kind, key: &str) -> bool {
-        match kind {
-            Kind::Manifest | Kind::Index | Kind::Span => true,
-            Kind::Blob => {
-                let warmth = self.warmth.borrow_mut().get(key).copied();
-                matches!(warmth, Some(Warmth::Until(until)) if until > self.host.now())
-            }
-            Kind::Link | Kind::Page => false,
-        }
     }
 
     fn note_warmth(&self, key: &str, warmth: Warmth) {
@@ -585,5 +479,6 @@ const ENTRY: u64 = 256;
 /// The memory for the assumed state of the warm tier, in bytes: some thousand keys.
 const REMEMBERED: u64 = 512 * 1024;
 
-/// How long content is not written again after an attempt.
+/// How long content is not written to the warm tier again after an attempt, and not asked for after
+/// a miss. The platform repeats a miss for that time.
 const PAUSE: Duration = Duration::from_secs(60);

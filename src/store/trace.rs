@@ -6,7 +6,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{store::after::Notes, tier::Tier};
+use crate::{
+    platform::Platform,
+    store::{Object, StoreError, Streams as _, after::Notes, bucket::Bucket, key::Key},
+    tier::Tier,
+};
 
 /// The reads from the tiers that one request made, for its headers and for the work after it.
 #[derive(Debug)]
@@ -52,6 +56,24 @@ impl<B> Trace<B> {
             Some(step) => step.took += took,
             None => steps.push(TraceStep { what, tier, took }),
         }
+    }
+
+    /// Reads an object from the cold tier. If the caller drops the read, because the warm tier has
+    /// answered first, it goes on after the reply, and its stream is discarded.
+    pub async fn get<P: Platform>(
+        &self,
+        store: &Bucket<P::Cold>,
+        host: &P::Host,
+        key: Key,
+    ) -> Result<Option<Object<P::Body>>, StoreError> {
+        let (store, streams) = (store.clone(), host.clone());
+        let read = async move { store.get(&key, None).await };
+        let discard = async move |read: Result<Option<Object<P::Body>>, _>| {
+            if let Ok(Some(object)) = read {
+                streams.discard(object.body).await;
+            }
+        };
+        self.after.read_to_end(host, read, discard).await
     }
 
     /// The tier that gave the last answer. The reply is made of that answer.

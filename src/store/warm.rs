@@ -194,6 +194,14 @@ impl<B: Bytes> Value<B> {
     }
 }
 
+impl Value<()> {
+    /// The time at which the cold tier confirmed a value. `None` if its header is corrupt. The
+    /// content is not verified.
+    pub fn confirmed(bytes: &impl Bytes) -> Option<Timestamp> {
+        Some(open_header(bytes)?.0.confirmed)
+    }
+}
+
 /// Reads the header, and returns the offset of the content.
 fn open_header<B: Bytes>(bytes: &B) -> Option<(WarmHeader, u64)> {
     let prefix = bytes.slice(0, PREFIX).to_vec();

@@ -208,6 +208,44 @@ describe("a tier that fails", () => {
   });
 });
 
+describe("KV that is slow", () => {
+  let pushed;
+  let other;
+
+  before(async () => {
+    pushed = await start({ isolates: 2, vars: { STRATA_WARM_HEDGE_MS: "250", STRATA_WARM_READS: "1" } });
+    other = pushed.isolate(1);
+  });
+  after(() => pushed.stop());
+
+  for (const [what, kv, r2, tier, expected] of [
+    ["quick", 5, 0, "warm", { "kv.get": 1 }],
+    ["slower than R2", 2000, 0, "cold", { "kv.get": 1, "r2.get": 1 }],
+    ["slow, and R2 slower", 1000, 3000, "warm", { "kv.get": 1, "r2.get": 1 }],
+  ]) {
+    test(`is asked beside R2: ${what}`, async () => {
+      const content = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [], annotations: { what } }));
+      const hash = digestOf(content).split(":")[1];
+      const path = `/v2/${name}/manifests/sha256:${hash}`;
+      const headers = { "content-type": "application/vnd.oci.image.index.v1+json" };
+      assert.equal((await pushed.send("PUT", path, { body: content, headers })).status, 201);
+      assert.equal((await pushed.send("GET", path)).status, 200);
+      const namespace = await pushed.namespace();
+      const key = `repositories/${name}/_manifests/sha256/${hash}`;
+      await until(async () => (await namespace.get(key, "arrayBuffer")) !== null);
+      await other.reset();
+      await other.fail({ call: "kv.get", delay: kv, fails: false });
+      await other.fail({ call: "r2.get", delay: r2, fails: false });
+      const reply = await other.send("GET", path);
+      assert.equal(reply.status, 200, reply.body.toString());
+      assert.ok(reply.body.equals(content));
+      assert.equal(reply.headers["x-strata-tier"], tier);
+      const calls = Object.entries(await other.counts()).filter(([call]) => call !== "kv.put");
+      assert.deepEqual(Object.fromEntries(calls.map(([call, { calls }]) => [call, calls])), expected);
+    });
+  }
+});
+
 test("a deleted object is served by no tier of this isolate", async () => {
   const { pulls, manifest } = await image("deleted", 100);
   const key = await popularise(others[0], pulls);

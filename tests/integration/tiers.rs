@@ -25,6 +25,7 @@ use strata_support::{
 
 mod concurrent;
 mod faults;
+mod hedge;
 mod metrics;
 mod reads;
 mod stale;

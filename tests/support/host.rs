@@ -43,6 +43,8 @@ pub struct TestHost {
     pub log: Rc<RefCell<Vec<String>>>,
     /// Messages that were logged as information.
     pub told: Rc<RefCell<Vec<String>>>,
+    /// The number of streams that were discarded.
+    pub discarded: Rc<Cell<u32>>,
     /// The number of calls for random bytes.
     pub random: Rc<Cell<u64>>,
     /// Decides the outcome of hashing a stream.
@@ -60,6 +62,7 @@ impl Default for TestHost {
             admits: Rc::new(Cell::new(true)),
             log: Rc::default(),
             told: Rc::default(),
+            discarded: Rc::default(),
             random: Rc::default(),
             reading: Rc::new(RefCell::new(Box::new(Ok))),
             servers: Rc::new(RefCell::new(Box::new(|ask| {
@@ -122,6 +125,7 @@ impl Streams for TestHost {
     }
 
     async fn discard(&self, body: MemoryBody) {
+        self.discarded.set(self.discarded.get() + 1);
         MemoryStreams.discard(body).await;
     }
 }

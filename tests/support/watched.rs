@@ -31,6 +31,8 @@ pub enum Verdict {
     Kept(StoreError),
     /// It never answers.
     Never,
+    /// It is done after so many turns of other tasks, and succeeds. A sleep takes three.
+    After(u32),
 }
 
 /// Decides the outcome of an operation, by its name and key.
@@ -114,6 +116,12 @@ async fn decide<T>(
             Err(error)
         }
         Verdict::Never => pending().await,
+        Verdict::After(turns) => {
+            for _ in 0..turns {
+                turn().await;
+            }
+            outcome.await
+        }
     }
 }
 

@@ -85,7 +85,8 @@ impl<P: Platform> Inside<P> {
         let wanted = Wanted::Index(digest);
         let read: RefCell<Option<Lease>> = RefCell::default();
         let cold = async || {
-            let Some(object) = self.store.get(&Key::index(digest), None).await? else {
+            let key = Key::index(digest);
+            let Some(object) = trace.get::<P>(&self.store, &self.host, key).await? else {
                 return Ok(None);
             };
             let size = object.meta.size;

@@ -326,7 +326,7 @@ impl<P: Platform> Inside<P> {
         };
         self.metrics.layer_ranges.inc_by(pieces.len() as u64);
         self.metrics.layer_range_bytes.inc_by(range.length());
-        let input = match self.blobs.open(pieces, range.length()).await? {
+        let input = match self.blobs.open_held(pieces, range.length(), trace).await? {
             Some(Body::Stream(body)) => match self.host.hold(body, range.length()).await {
                 Ok(input) => input,
                 Err(StoreError::Length) => return Err(gone(digest)),

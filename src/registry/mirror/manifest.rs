@@ -65,7 +65,7 @@ impl<P: Platform> Mirror<P> {
         let far = async || {
             if let Some(content) = self
                 .manifests
-                .stored_manifest(&mirrored.name, &digest)
+                .stored_manifest(&mirrored.name, &digest, Some(trace))
                 .await?
             {
                 return Ok((Some(Rc::new(content)), Tier::Cold));
@@ -212,7 +212,7 @@ impl<P: Platform> Mirror<P> {
             }
             None if tag.is_some() => self
                 .manifests
-                .stored_manifest(&name, &digest)
+                .stored_manifest(&name, &digest, None)
                 .await?
                 .map(Rc::new),
             None => None,
