@@ -424,6 +424,19 @@ impl Access {
                 .is_none_or(|claims| claims.cover(name, action))
     }
 
+    /// Whether the rules let a caller change a repository, even if its token doesn't cover that.
+    #[doc(hidden)]
+    pub fn may_change(&self, caller: &Caller, name: &Name) -> bool {
+        let actions = self.actions(caller, Some(name));
+        let changes = [
+            Action::Push,
+            Action::Overwrite,
+            Action::Delete,
+            Action::Administer,
+        ];
+        changes.into_iter().any(|action| actions.has(action))
+    }
+
     /// Whether a list of all repositories may name a repository: the caller may pull from it.
     #[doc(hidden)]
     pub fn sees(&self, caller: &Caller, name: &Name) -> bool {

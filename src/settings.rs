@@ -175,6 +175,7 @@ fn policy(
         // A read that began by such a link has three quarters of the grace period to end.
         extents_staleness: grace / 4,
         absence: Duration::from_secs(table::STRATA_ABSENT_SECONDS.read(get)?),
+        tag_age: Duration::from_secs(table::STRATA_TAG_SECONDS.read(get)?),
     })
 }
 

@@ -142,6 +142,7 @@ impl<P: Platform> Registry<P> {
             // gets no cached "absent".
             let pushes = access.may(&caller, name, Action::Push);
             trace.believes_absence.set(!pushes);
+            trace.believes_tags.set(!access.may_change(&caller, name));
         }
         Ok((caller, slot))
     }

@@ -1,6 +1,6 @@
 //! Pulling and pushing manifests: end-3, end-7.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use crate::{
     digest::Digest,
@@ -67,23 +67,42 @@ impl<P: Platform> Manifests<P> {
         trace: &Trace<P::Bytes>,
     ) -> Result<(Digest, Rc<TierContent<P::Bytes>>), Error> {
         let unknown = || Error::manifest_unknown(name, reference);
-        let digest = match reference {
-            Reference::Digest(digest) => digest.clone(),
-            Reference::Tag(tag) => {
-                let key = Key::tag(name, tag);
-                let start = self.host.now();
-                let meta = self.store.head(&key).await?.ok_or_else(unknown)?;
-                trace.step("tag", Tier::Cold, self.host.now().since(start));
-                match from_json(&key, &meta.metadata)? {
-                    TagTarget::Manifest { digest, .. } => digest,
-                    TagTarget::Tombstone { .. } => return Err(unknown()),
-                }
+        let tag = match reference {
+            Reference::Digest(digest) => {
+                let content = self.read_digest(name, digest, trace).await?;
+                return Ok((digest.clone(), content.ok_or_else(unknown)?));
             }
+            Reference::Tag(tag) => Key::tag(name, tag),
         };
-        let wanted = Wanted::Manifest(name, &digest);
-        let cold = async || self.stored_manifest(name, &digest, Some(trace)).await;
-        let content = self.tiers.content(wanted, trace, cold).await?;
+        if let Some(digest) = self.tiers.believed_tag(&tag, trace) {
+            trace.step("tag", Tier::Hot, Duration::ZERO);
+            // If it is gone, the tag may have been moved before that.
+            if let Some(content) = self.read_digest(name, &digest, trace).await? {
+                return Ok((digest, content));
+            }
+        }
+        let start = self.host.now();
+        let meta = self.store.head(&tag).await?.ok_or_else(unknown)?;
+        trace.step("tag", Tier::Cold, self.host.now().since(start));
+        let digest = match from_json(&tag, &meta.metadata)? {
+            TagTarget::Manifest { digest, .. } => digest,
+            TagTarget::Tombstone { .. } => return Err(unknown()),
+        };
+        self.tiers.believe_tag(&tag, &digest, start);
+        let content = self.read_digest(name, &digest, trace).await?;
         Ok((digest, content.ok_or_else(unknown)?))
+    }
+
+    /// Reads a stored manifest by its digest.
+    async fn read_digest(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<Option<Rc<TierContent<P::Bytes>>>, Error> {
+        let wanted = Wanted::Manifest(name, digest);
+        let cold = async || self.stored_manifest(name, digest, Some(trace)).await;
+        self.tiers.content(wanted, trace, cold).await
     }
 
     /// Reads a manifest from the cold tier. A read with a trace may be dropped for the answer of

@@ -116,6 +116,8 @@ settings! {
             "How long an isolate may go on answering for a manifest or a blob that another isolate has deleted.";
         STRATA_ABSENT_SECONDS: Setting<Number<u64>> = Number::range(0, 60).of("seconds"), 5,
             "How long \"not found\" is cached for callers without the push permission.";
+        STRATA_TAG_SECONDS: Setting<Number<u64>> = Number::range(0, 3_600).of("seconds"), 0,
+            "How long an isolate believes a tag, for callers that can't push, move or delete it, nor administer the repository. With 0 each pull by tag reads R2 once.";
     }
     "Layers", "[extension.md](extension.md) describes how files are read from layers, [layer-index.md](layer-index.md) the index of a layer." {
         STRATA_SPAN_BYTES: Setting<Number<u64>> = Number::range(64 * KIB, 4 * MIB), MIB,

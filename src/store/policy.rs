@@ -41,6 +41,8 @@ pub struct TierPolicy {
     pub extents_staleness: Duration,
     /// How long "not found" is cached, for callers without push permission.
     pub absence: Duration,
+    /// How long a tag is believed, for callers that can't change it. With zero, never.
+    pub tag_age: Duration,
 }
 
 impl TierPolicy {

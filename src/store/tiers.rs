@@ -38,10 +38,11 @@ use crate::{
 
 pub use self::wanted::{KnownLink, Wanted};
 
-use self::wanted::TierAnswer;
+use self::wanted::{BelievedTag, TierAnswer};
 
 mod changes;
 mod fill;
+mod tags;
 mod wanted;
 
 /// The tiers of one isolate. Each read passes a function that reads the cold tier.
@@ -54,6 +55,7 @@ pub struct Tiers<P: Platform> {
     frequency: RefCell<Frequency>,
     /// The assumed state of keys in the warm tier.
     warmth: RefCell<Hot<Warmth>>,
+    tags: RefCell<Hot<BelievedTag>>,
     changes: Changes,
     flights: Flights<(TierAnswer<P::Bytes>, Timestamp, Tier)>,
 }
@@ -95,6 +97,7 @@ impl<P: Platform> Tiers<P> {
             hot: RefCell::new(Hot::new(policy.hot_bytes)),
             frequency: RefCell::new(Frequency::new(policy.half_life)),
             warmth: RefCell::new(Hot::new(REMEMBERED)),
+            tags: RefCell::new(Hot::new(BELIEVED)),
             changes: Changes::new(host.random()),
             warm,
             host,
@@ -478,6 +481,9 @@ const ENTRY: u64 = 256;
 
 /// The memory for the assumed state of the warm tier, in bytes: some thousand keys.
 const REMEMBERED: u64 = 512 * 1024;
+
+/// The memory of believed tags, in bytes: a thousand or two.
+const BELIEVED: u64 = 512 * 1024;
 
 /// How long content is not written to the warm tier again after an attempt, and not asked for after
 /// a miss. The platform repeats a miss for that time.

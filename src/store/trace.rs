@@ -18,6 +18,9 @@ pub struct Trace<B> {
     /// Whether a cached "absent" may be used. Never for a caller who can push: another isolate may
     /// have stored the content since.
     pub believes_absence: Cell<bool>,
+    /// Whether a tag may be believed that was read a moment ago. Never for a caller who can change
+    /// tags, whatever its token covers.
+    pub believes_tags: Cell<bool>,
     /// The reason why a stored value was served although the upstream should have been asked again.
     pub stale: Cell<Option<&'static str>>,
     steps: RefCell<Vec<TraceStep>>,
@@ -37,6 +40,7 @@ impl<B> Default for Trace<B> {
     fn default() -> Self {
         Self {
             believes_absence: Cell::new(false),
+            believes_tags: Cell::new(false),
             stale: Cell::new(None),
             steps: RefCell::default(),
             last: Cell::new(None),

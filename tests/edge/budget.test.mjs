@@ -31,7 +31,7 @@ let mirror;
 const rows = [];
 
 before(async () => {
-  strata = await start({ isolates: 10 });
+  strata = await start({ isolates: 10, vars: { STRATA_ANONYMOUS_PULL: "true", STRATA_TAG_SECONDS: "600" } });
   others = Array.from({ length: 9 }, (_, index) => strata.isolate(index + 1));
   const upstream = { address: strata.url.origin, insecure: true };
   const upstreams = [
@@ -150,6 +150,11 @@ for (const [method, reference, what, bound] of [
     expect(await strata.send(method, `/v2/${name}/manifests/${reference}`, { headers: accept }), 200);
   });
 }
+
+budget("GET manifest by tag, believed, hot", [], async () => {
+  const headers = { ...accept, authorization: undefined };
+  expect(await strata.send("GET", `/v2/${name}/manifests/latest`, { headers }), 200);
+});
 
 budget("GET tags", [1, 0, 0], async () => expect(await strata.send("GET", `/v2/${name}/tags/list`), 200));
 

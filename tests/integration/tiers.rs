@@ -29,6 +29,7 @@ mod hedge;
 mod metrics;
 mod reads;
 mod stale;
+mod tags;
 
 /// Decides the result of an operation, by its tier, name and key.
 type Fault = Rc<RefCell<Box<dyn FnMut(&str) -> Verdict>>>;

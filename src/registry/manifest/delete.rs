@@ -163,10 +163,10 @@ impl<P: Platform> Manifests<P> {
             ..PutOptions::default()
         };
         // Listings recognize a tombstone by its empty body.
-        Ok(self
-            .store
-            .put(key, Content::Bytes(Vec::new()), options)
-            .await?
-            .is_some())
+        let content = Content::Bytes(Vec::new());
+        let buried = self.store.put(key, content, options).await;
+        // A write that failed may have been done.
+        self.tiers.tag_changed(key);
+        Ok(buried?.is_some())
     }
 }

@@ -130,7 +130,10 @@ impl<P: Platform> Manifests<P> {
             // Retention removes no manifest younger than the grace period, so none that is tagged
             // within the BOUND.
             bound.check(&self.host)?;
-            if let Some(meta) = self.store.put(&key, content, options).await? {
+            let written = self.store.put(&key, content, options).await;
+            // A write that failed may have been done.
+            self.tiers.tag_changed(&key);
+            if let Some(meta) = written? {
                 return Ok((key, meta));
             }
         }

@@ -88,6 +88,13 @@ impl<B> Clone for TierAnswer<B> {
     }
 }
 
+/// The digest that a tag named when the cold tier was asked.
+#[derive(Debug)]
+pub(super) struct BelievedTag {
+    pub(super) digest: Digest,
+    pub(super) asked: Timestamp,
+}
+
 /// A link of a blob in a repository, as a tier caches it.
 #[derive(Debug)]
 pub struct KnownLink {
