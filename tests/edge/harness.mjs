@@ -22,8 +22,9 @@ export const basic = (name = user, secret = password) => `Basic ${Buffer.from(`$
  *
  * @param {object} [options]
  * @param {boolean} [options.https] serve TLS, with Miniflare's own self-signed certificate
- * @param {boolean} [options.probe] put the probe in front (the default); without it, the Worker
- *   runs as it was built
+ * @param {boolean | ((isolate: number) => Record<string, string | Uint8Array>)} [options.probe] put
+ *   the probe in front (the default), or the modules for an isolate, the entry first, with an
+ *   entrypoint `Probe`; without it, the Worker runs as it was built
  * @param {string} [options.folder] a folder for R2 and KV; without it, their content ends with the
  *   Worker
  * @param {Record<string, any>} [options.vars] added to the environment, as text or JSON; undefined
@@ -38,6 +39,9 @@ export const basic = (name = user, secret = password) => `Basic ${Buffer.from(`$
  * @param {boolean | string} [options.page] serve the built page beside it, as wrangler.toml says,
  *   or the files of another folder
  * @param {number} [options.isolates] how many isolates run it, on the same R2 and KV; see `isolate`
+ * @param {Record<string, Record<string, string | Uint8Array>>} [options.beside] modules of Workers
+ *   that the isolates reach, by the names of the bindings; each has an entrypoint `Probe`
+ * @param {string[]} [options.flags] the runtime's flags, beside those of the deployed Worker
  */
 export async function start({
   https = false,
@@ -50,20 +54,36 @@ export async function start({
   modules = modulesOf(build),
   page = false,
   isolates = 1,
+  beside = {},
+  flags = [],
 } = {}) {
   const before = runtimes();
   const printed = [];
-  // Calls are counted, and a busy machine may take longer than the default for one of KV.
-  const STRATA_WARM_HEDGE_MS = "1000";
-  const bindings = { STRATA_USERS: users(), STRATA_ANONYMOUS_PULL: "false", STRATA_WARM_HEDGE_MS, ...vars };
+  const bindings = {
+    STRATA_USERS: usersOf([user]),
+    STRATA_ANONYMOUS_PULL: "false",
+    // Calls are counted, and a busy machine may take longer than the default for one of KV.
+    STRATA_WARM_HEDGE_MS: "1000",
+    ...vars,
+  };
   const assets = page ? await assetsOf(page) : undefined;
+  const front = probe === true ? probeModules : probe || (() => ({}));
+  const others = Object.entries(beside).map(([name, modules]) => ({
+    name,
+    modules: asModules(modules),
+    modulesRoot: "/",
+    ...compatibility(flags),
+    // A Worker without a route would get all requests.
+    routes: [`${name.toLowerCase()}.invalid/*`],
+  }));
   const workers = Array.from({ length: isolates }, (_, index) => ({
     name: `strata-${index}`,
     // The first isolate gets all host names but those of the others.
     ...(index > 0 ? { routes: [`${hostOf(index)}/*`] } : {}),
-    modules: asModules(probe ? { ...probeModules(), ...modules } : modules),
+    modules: asModules({ ...front(index), ...modules }),
     modulesRoot: "/",
-    ...compatibility(),
+    ...compatibility(flags),
+    serviceBindings: Object.fromEntries(Object.keys(beside).map((name) => [name, name])),
     ...(assets && { assets }),
     bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== undefined)),
     r2Buckets: buckets,
@@ -75,9 +95,10 @@ export async function start({
     modules: asModules({ "control.mjs": readFileSync(join(here, "inside/control.mjs")) }),
     modulesRoot: "/",
     ...compatibility(),
-    serviceBindings: Object.fromEntries(
-      workers.map(({ name }, index) => [`PROBE_${index}`, { name, entrypoint: "Probe" }]),
-    ),
+    serviceBindings: Object.fromEntries([
+      ...workers.map(({ name }, index) => [`PROBE_${index}`, { name, entrypoint: "Probe" }]),
+      ...others.map(({ name }) => [`PROBE_${name}`, { name, entrypoint: "Probe" }]),
+    ]),
     // Only the harness uses this host name.
     routes: ["control.invalid/*"],
   };
@@ -90,7 +111,7 @@ export async function start({
       for (const stream of [stdout, stderr]) stream.setEncoding("utf8").on("data", (text) => printed.push(text));
     },
     ...(folder ? { r2Persist: join(folder, "r2"), kvPersist: join(folder, "kv") } : {}),
-    workers: probe ? [...workers, control] : workers,
+    workers: [...workers, ...others, ...(probe ? [control] : [])],
   });
 
   try {
@@ -161,7 +182,7 @@ class Running {
    * `{ call: "r2.put", key, bytes, idle, failed, beside }`.
    */
   async calls() {
-    return (await this.#ask("read")).calls;
+    return (await this.ask("read")).calls;
   }
 
   /** Returns the sums of these calls by name, such as `r2.put`: `{ calls, bytes }`. */
@@ -177,22 +198,22 @@ class Running {
 
   /** Returns the bytes of wasm memory, which never shrinks. */
   async wasm() {
-    return (await this.#ask("read")).wasm;
+    return (await this.ask("read")).wasm;
   }
 
   /** Returns the number of faults that are left. */
   async pendingFaults() {
-    return (await this.#ask("read")).faults;
+    return (await this.ask("read")).faults;
   }
 
   /** Returns the calls from wasm to JavaScript since the last reset, by the name of the import. */
   async crossings() {
-    return (await this.#ask("read")).crossings;
+    return (await this.ask("read")).crossings;
   }
 
   /** Forgets calls, crossings and faults. */
   async reset() {
-    await this.#ask("reset");
+    await this.ask("reset");
   }
 
   /**
@@ -203,7 +224,7 @@ class Running {
    * before the first byte.
    */
   async fail(fault) {
-    await this.#ask("fail", fault);
+    await this.ask("fail", fault);
   }
 
   /** Returns the bucket itself: the probe does not count its calls. */
@@ -251,10 +272,16 @@ class Running {
     await this.#miniflare.dispose();
   }
 
-  async #ask(...message) {
+  /** Calls a method of the isolate's probe. */
+  ask(...message) {
+    return this.askOf(this.#index, ...message);
+  }
+
+  /** Calls a method of a probe: that of an isolate, or of another Worker by its name. */
+  async askOf(probe, ...message) {
     const reply = await this.#miniflare.dispatchFetch("http://control.invalid/", {
       method: "POST",
-      body: JSON.stringify([`PROBE_${this.#index}`, ...message]),
+      body: JSON.stringify([`PROBE_${probe}`, ...message]),
     });
     if (!reply.ok) throw new Error(`the probe answered ${reply.status}: ${await reply.text()}`);
     return reply.json();
@@ -262,13 +289,15 @@ class Running {
 }
 
 /**
- * Returns the secret with the test user. It has few iterations, because tests do not test the hash.
+ * Returns the secret with these users, all with the test user's password. It has few iterations,
+ * because tests do not test the hash.
  */
-function users() {
+export function usersOf(names) {
   const plain = (bytes) => bytes.toString("base64").replaceAll("=", "");
   const salt = Buffer.alloc(16, "salt");
   const key = pbkdf2Sync(password, salt, 1000, 32, "sha256");
-  return JSON.stringify({ users: { [user]: `pbkdf2-sha256$1000$${plain(salt)}$${plain(key)}` } });
+  const hash = `pbkdf2-sha256$1000$${plain(salt)}$${plain(key)}`;
+  return JSON.stringify({ users: Object.fromEntries(names.map((name) => [name, hash])) });
 }
 
 /** Returns the modules of a build in a folder, for `start`. */
@@ -302,9 +331,9 @@ async function assetsOf(page) {
 }
 
 /** Returns the date and the flags of the runtime, as the deployed Worker has them. */
-function compatibility() {
+function compatibility(more = []) {
   const text = readFileSync(join(root, "wrangler.toml"), "utf8");
   const [, compatibilityDate] = /^compatibility_date\s*=\s*"([^"]+)"/m.exec(text) ?? [];
   const [, flags = "[]"] = /^compatibility_flags\s*=\s*(\[[^\]]*\])/m.exec(text) ?? [];
-  return { compatibilityDate, compatibilityFlags: JSON.parse(flags) };
+  return { compatibilityDate, compatibilityFlags: [...JSON.parse(flags), ...more] };
 }

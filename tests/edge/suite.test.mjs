@@ -7,12 +7,14 @@ import { setTimeout } from "node:timers/promises";
 import { build } from "../../scripts/build.mjs";
 import { start } from "./harness.mjs";
 import { open } from "./http.mjs";
+import { simulate } from "./simulated.mjs";
 
 let suite;
+let modules;
 
 before(async () => {
   const { script, module } = await build({ crate: "tests/suite" });
-  const modules = { "index.js": readFileSync(script, "utf8"), "index_bg.wasm": readFileSync(module) };
+  modules = { "index.js": readFileSync(script, "utf8"), "index_bg.wasm": readFileSync(module) };
   suite = await start({ probe: false, modules });
 });
 
@@ -85,11 +87,26 @@ test("a stream that is already being read is refused, and the instance goes on",
   assert.equal(Number((await suite.send("GET", "/count")).body), before + 1);
 });
 
-test("R2 is a store of objects, and KV one of values", async (t) => {
-  const response = await suite.send("GET", "/");
+/** Runs the checks on a store. */
+async function check(t, store) {
+  const response = await store.send("GET", "/");
   const outcomes = response.json();
   for (const { name, failure } of outcomes) {
     await t.test(name.replaceAll("_", " "), () => assert.equal(failure, null));
   }
   assert.equal(outcomes.length, 32);
+}
+
+test("R2 is a store of objects, and KV one of values", (t) => check(t, suite));
+
+test("so are those of the simulated edge", async (t) => {
+  // The checks write some keys more often than once a second.
+  const edge = await simulate({ modules, speed: 1, latency: { r2: 1, kv: 1 }, throttle: false });
+  try {
+    await check(t, edge);
+    const { calls } = await edge.settled();
+    assert.ok(new Set(calls.map(({ call }) => call)).size >= 11, "few kinds of calls were made");
+  } finally {
+    await edge.stop();
+  }
 });
