@@ -1,9 +1,10 @@
-// Starts the built Worker on a simulated edge: several isolates that share R2 and KV, which are played
-// from memory with the platform's latencies, failures and limits, and time that passes faster.
+// Starts the built Worker on a simulated edge: several isolates that share R2 and KV, which are
+// played from memory with the platform's latencies, failures and limits, and time that passes
+// faster.
 //
 // All times are of the simulated clock, which runs `speed` times as fast as the machine's. So the
-// time that the processor takes is multiplied by it, and the client's time on the wire. A latency of
-// less than `speed` milliseconds is not exact. Measure large bodies at a speed of 1.
+// time of the processor and of the client's connection is multiplied by it, and a latency of less
+// than `speed` milliseconds is not exact. Measure large bodies at a speed of 1.
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -13,9 +14,9 @@ import { start } from "./harness.mjs";
 const inside = join(dirname(fileURLToPath(import.meta.url)), "inside");
 const MIB = 1 << 20;
 
-/** The latencies of the platform in milliseconds, if the bucket is near, or on another continent. */
-export const NEAR = { r2: 20, "r2.uploadPart": [200, 2000], "kv.hit": 5, "kv.miss": 200, kv: 20 };
-export const FAR = { ...NEAR, r2: 200 };
+/** The platform's latencies in milliseconds, with the bucket near and on another continent. */
+export const NEAR = { r2: 20, "r2.uploadPart": [200, 500], "kv.hit": 5, "kv.miss": 200, kv: 20 };
+export const FAR = { ...NEAR, r2: 200, "r2.uploadPart": [500, 2000] };
 
 /** What a simulation plays unless it is told otherwise. */
 const PLAY = {
@@ -24,6 +25,8 @@ const PLAY = {
    * answers a read as `kv.hit` if the location has cached the answer, or else as `kv.miss`.
    */
   latency: NEAR,
+  /** The share of calls that take so many times as long. */
+  slow: { share: 0, times: 10 },
   /**
    * The rate at which calls fail, the kinds (10001, 10043, hang), a prefix of the calls that fail,
    * and bursts `{ from, to, rate, kinds }` in simulated milliseconds since the start. Half of the
@@ -132,18 +135,19 @@ class Simulated {
   }
 
   /**
-   * Makes calls of an isolate fail: `{ call: "r2.put", key: "blobs/", nth: 1, times: 1, kind: "10001",
-   * kept: false }`. `call` and `key` are prefixes, and the first failure is that of the `nth` call.
+   * Makes calls of an isolate fail: `{ call: "r2.put", key: "blobs/", nth: 1, times: 1, kind:
+   * "10001", kept: false }`. `call` and `key` are prefixes, and the first failure is that of the
+   * `nth` call.
    */
   async fail(fault, isolate = 0) {
     await this.#isolates[isolate].ask("fail", fault);
   }
 
   /**
-   * Returns the schedule since the last reset, with times since the start: `invocations`, each
-   * `{ id, isolate, what, began, replied, subrequests }`, and `calls`, each `{ call, key, bytes,
-   * invocation, isolate, asked, began, ended, failed }`. Between `asked` and `began` a call waited for
-   * a connection. A call that has not ended has no `ended`.
+   * Returns the schedule since the last reset, with times since the start: `invocations`, each `{
+   * id, isolate, what, began, replied, subrequests }`, and `calls`, each `{ call, key, bytes,
+   * invocation, isolate, asked, began, ended, failed }`. Between `asked` and `began` a call waited
+   * for a connection. A call that has not ended has no `ended`.
    */
   async schedule() {
     const reports = [];
@@ -185,7 +189,7 @@ class Simulated {
     await this.#running.askOf("STORE", "clear");
   }
 
-  /** Returns the resident memory of the runtime in bytes, with the store and what it keeps. */
+  /** Returns the resident memory of the runtime in bytes. It includes the kept bytes of objects. */
   memory() {
     return this.#running.memory();
   }
@@ -231,7 +235,7 @@ export function waits(calls) {
   return { calls: waited.length, longest: Math.max(0, ...waited) };
 }
 
-/** Returns the round trips in a row: the most calls of which each began after the one before had ended. */
+/** Returns the round trips in a row: the most calls that each began after another had ended. */
 export function inARow(calls) {
   let [count, free] = [0, Number.NEGATIVE_INFINITY];
   for (const { began, ended } of calls.toSorted((one, other) => one.ended - other.ended)) {

@@ -1,5 +1,5 @@
-// The simulated edge: first what it plays, on a small Worker that makes the calls of a request, then
-// the built Worker on it.
+// The simulated edge: first the play itself, on a small Worker that makes the calls of a request,
+// then the built Worker on it.
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { buffer, digestOf } from "./bytes.mjs";

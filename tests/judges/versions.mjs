@@ -7,14 +7,13 @@
 //                                             beside this one: it does not know new grants, and
 //                                             its saved passes and fills begin again
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { ROOT } from "../../scripts/command.mjs";
+import { builtOf } from "../../scripts/versions.mjs";
 import { archive } from "../edge/archive.mjs";
 import { buffer, digestOf } from "../edge/bytes.mjs";
 import { modulesOf, start } from "../edge/harness.mjs";
@@ -27,19 +26,6 @@ const GRACE = 8;
 const SUBREQUESTS = 60;
 
 const UPGRADE = process.argv.includes("--upgrade");
-
-/** Returns the folder of a version's Worker, which is built from its commit if need be. */
-function built(version) {
-  if (existsSync(join(version, "index.js"))) return version;
-  const commit = execFileSync("git", ["rev-parse", "--short", version], { cwd: ROOT, encoding: "utf8" }).trim();
-  const clone = join(ROOT, "target/versions", commit);
-  const folder = join(clone, "worker/build");
-  if (existsSync(join(folder, "index.js"))) return folder;
-  if (!existsSync(clone)) execFileSync("git", ["clone", "--quiet", ROOT, clone]);
-  execFileSync("git", ["checkout", "--quiet", commit], { cwd: clone });
-  execFileSync("node", ["scripts/build.mjs"], { cwd: clone, stdio: "inherit" });
-  return folder;
-}
 
 const ok = (reply, ...statuses) => {
   assert.ok(statuses.includes(reply.status), `${reply.status}: ${reply.body.toString().slice(0, 500)}`);
@@ -325,7 +311,7 @@ const HANDOVERS = {
 const version = process.argv[2];
 if (!version) throw new Error("name a commit, or a folder with a built Worker");
 if (missing) throw new Error(missing);
-const builds = { older: built(version), newer: join(ROOT, "worker/build") };
+const builds = { older: builtOf(version), newer: join(ROOT, "worker/build") };
 const folder = await mkdtemp(join(tmpdir(), "strata-versions-"));
 const distribution = await startDistribution(folder);
 const proxy = await startProxy(distribution.url);

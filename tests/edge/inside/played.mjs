@@ -1,5 +1,5 @@
-// Puts simulated R2 and KV before a built Worker, in its isolate: with latencies, failures, limits of
-// the platform, and a record of every call.
+// Puts simulated R2 and KV before a built Worker, in its isolate: with latencies, failures, limits
+// of the platform, and a record of every call.
 import { AsyncLocalStorage } from "node:async_hooks";
 import { WorkerEntrypoint, env } from "cloudflare:workers";
 import { now, until } from "./clock.mjs";
@@ -102,9 +102,9 @@ const among = (list) => list[Math.floor(random() * list.length)];
 /** Draws a latency: that of the call, or else that of its store. */
 function latencyOf(name) {
   const latency = play.latency[name] ?? play.latency[name.split(".")[0]] ?? 0;
-  if (!Array.isArray(latency)) return latency;
-  const [least, most] = latency;
-  return least + (most - least) * random();
+  const [least, most] = [latency].flat();
+  const times = play.slow.share > random() ? play.slow.times : 1;
+  return times * (most === undefined ? least : least + (most - least) * random());
 }
 
 /** The kinds of failures, and their messages from R2. A call that hangs fails in the end. */

@@ -1,5 +1,5 @@
-// The one store behind the simulated R2 and KV of all isolates, in the memory of a Worker of its own.
-// Each change is made without an await, so it is atomic.
+// The one store behind the simulated R2 and KV of all isolates, in the memory of a Worker of its
+// own. Each change is made without an await, so it is atomic.
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { now } from "./clock.mjs";
 import play from "./play.mjs";
@@ -94,7 +94,7 @@ export default class extends WorkerEntrypoint {
 
 /** The interface for the harness. */
 export class Probe extends WorkerEntrypoint {
-  /** Returns the stored objects, without their bytes, and the keys of the values and the uploads. */
+  /** Returns the objects without their bytes, the keys of the values, and the uploads. */
   read() {
     return {
       objects: keys().map((key) => described(objects.get(key))),
