@@ -117,14 +117,14 @@ row(
 );
 row(
   "POST",
-  67,
+  68,
   "1 put of R2, and a body that is given up",
   (isolate) => started(isolate.send("POST", `/v2/${name}/blobs/uploads/`)),
   { status: 202 },
 );
 row(
   "PUT of 64 KiB",
-  211,
+  212,
   "4 heads, 3 puts and 1 delete of R2",
   (isolate) => close(isolate, location, blobs.closed.digest, blobs.closed.content),
   { status: 201 },
@@ -133,20 +133,20 @@ test("another upload is begun", async () =>
   expect(await started(strata.send("POST", `/v2/${name}/blobs/uploads/`)), 202));
 row(
   "PATCH of 64 KiB",
-  164,
+  166,
   "2 heads and 2 puts of R2, and 1 read that is hashed",
   (isolate) => patch(isolate, location, blobs.patched.content),
   { status: 202 },
 );
 row(
   "PUT manifest of 1 layer by tag",
-  393,
+  418,
   "3 heads, 2 gets, 4 puts and 1 list of R2, and 3 bodies read",
   () => putManifest(manifest, "latest"),
   { status: 201 },
 );
 
-row("GET manifest, cold", 78, "1 get of KV with a timer, and 1 get of R2 whose body is read", getManifest(manifest), {
+row("GET manifest, cold", 80, "1 get of KV with a timer, and 1 get of R2 whose body is read", getManifest(manifest), {
   tier: "cold",
   on: () => isolates[1],
 });
@@ -155,7 +155,7 @@ row("GET manifest, hot", 10, "the crossings of a ping, and the clock 3 times", g
   tier: "hot",
   on: () => isolates[1],
 });
-row("GET manifest, warm", 82, "1 get of KV with a timer, decompressed and hashed", getManifest(manifest), {
+row("GET manifest, warm", 83, "1 get of KV with a timer, decompressed and hashed", getManifest(manifest), {
   tier: "warm",
   on: () => isolates[2],
 });
@@ -183,7 +183,7 @@ row("GET tags, 1 of them", 44, "1 list of R2, and bytes made here", (isolate) =>
 );
 row(
   "DELETE tag",
-  92,
+  93,
   "1 head and 1 put of R2, and a body that is given up",
   (isolate) => isolate.send("DELETE", `/v2/${name}/manifests/latest`),
   { status: 202 },
@@ -197,7 +197,7 @@ row(
 );
 row(
   "GET manifest, mirrored, not stored",
-  378,
+  379,
   "1 fetch with a timer, and some 10 for each header of the response",
   getManifest(others[1], "up.example/"),
   { tier: "upstream", on: () => mirror },

@@ -117,7 +117,7 @@ fn a_stale_location_proves_nothing_that_has_changed() {
     let whole = format!("0-{}", LAYER.len() - 1);
     assert_eq!(answer.header("range"), Some(&*whole), "the stored progress");
     let again = Ask::new(&format!("PATCH {stale}"))
-        .header("content-range", &format!("4-{}", LAYER.len() - 1))
+        .header("content-range", format!("4-{}", LAYER.len() - 1))
         .body(&LAYER[4..]);
     assert_eq!(
         world.ask(&again).status,
