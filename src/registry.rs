@@ -55,7 +55,12 @@ use crate::{
     },
     route::{self, Operation, RegistryOperation},
     settings::Settings,
-    store::{after::After, bucket::Bucket, tiers::Tiers, trace::Trace},
+    store::{
+        after::{After, Renewal},
+        bucket::Bucket,
+        tiers::Tiers,
+        trace::Trace,
+    },
 };
 
 pub use self::{
@@ -306,8 +311,8 @@ impl<P: Platform> Registry<P> {
         (response, trace.after.into_after())
     }
 
-    /// Does the work that remains after a response: it fills mirrored blobs, promotes content to
-    /// the warm tier, stores answers of upstreams and indexes layers.
+    /// Does the work that remains after a response: it fills mirrored blobs, renews hot values
+    /// and promotes content to the warm tier, stores answers of upstreams and indexes layers.
     ///
     /// Failures are logged. A fill that fails breaks off the body that it feeds; other failures
     /// change no response.
@@ -323,11 +328,31 @@ impl<P: Platform> Registry<P> {
                 log_failure(&self.host, "response of an upstream not stored", &error);
             }
         }
+        for renewal in rest.renewals {
+            if let Err(error) = self.renew(&renewal).await {
+                log_failure(&self.host, "value not renewed", &error);
+            }
+        }
         for promotion in rest.promotions {
             self.manifests.promote(promotion).await;
         }
         if let Err(error) = self.inside.index_pushed(&rest.layers).await {
             log_failure(&self.host, "layers not indexed", &error);
+        }
+    }
+
+    async fn renew(
+        &self,
+        Renewal {
+            name,
+            digest,
+            is_link,
+        }: &Renewal,
+    ) -> Result<(), Error> {
+        if *is_link {
+            self.blobs.renew_link(name, digest).await
+        } else {
+            self.manifests.renew(&self.blobs, name, digest).await
         }
     }
 

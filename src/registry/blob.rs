@@ -33,6 +33,8 @@ use crate::{
     upload::Extent,
 };
 
+mod link;
+
 /// Stored blobs: reading and deleting them.
 pub(super) struct Blobs<P: Platform> {
     store: Bucket<P::Cold>,
@@ -184,28 +186,7 @@ impl<P: Platform> Blobs<P> {
         digest: &Digest,
         trace: &Trace<P::Bytes>,
     ) -> Result<Option<Rc<KnownLink>>, Error> {
-        let cold = async || {
-            let asked = self.host.now();
-            let Some(Readable { record, right }) = self.grants.readable(name, digest).await? else {
-                return Ok(None);
-            };
-            if record.objects() <= 1 {
-                return Ok(Some(KnownLink::new(record, right, asked)));
-            }
-            let record = if self.grants.has_record(digest, &record).await? {
-                record
-            } else {
-                let Some(fresh) = self.grants.record(digest).await? else {
-                    return Ok(None);
-                };
-                // No tier has the link yet, so there is nothing to invalidate.
-                self.grants.write_link(name, digest, &fresh, right).await;
-                fresh
-            };
-            let known = KnownLink::new(record, right, asked);
-            known.seen.set(true);
-            Ok(Some(known))
-        };
+        let cold = async || self.stored_link(name, digest).await;
         let is_right = |known: &Rc<KnownLink>| self.grants.is_right(name, known.right);
         let mut found = self.tiers.link(name, digest, trace, cold).await?;
         if found.as_ref().is_some_and(|known| !is_right(known)) {

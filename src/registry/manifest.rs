@@ -11,7 +11,7 @@ use crate::{
     metrics::Metrics,
     name::{Name, Reference},
     platform::Platform,
-    registry::{grant::Grants, parts::Parts},
+    registry::{blob::Blobs, bound::for_each, grant::Grants, parts::Parts},
     settings::Settings,
     store::{
         Bytes as _, Streams as _,
@@ -19,7 +19,7 @@ use crate::{
         bucket::Bucket,
         document::{Stored, TagTarget, from_json},
         key::Key,
-        tiers::{Tiers, Wanted},
+        tiers::{KnownLink, Tiers, Wanted},
         trace::Trace,
         warm::{Link, TierContent},
     },
@@ -132,29 +132,71 @@ impl<P: Platform> Manifests<P> {
         Ok(Some(TierContent { media_type, bytes }))
     }
 
+    /// Renews a hot manifest before it expires, with its links: from the warm tier if another
+    /// isolate has renewed it there, else from the cold one.
+    pub(super) async fn renew(
+        &self,
+        blobs: &Blobs<P>,
+        name: &Name,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        let wanted = Wanted::Manifest(name, digest);
+        if self.tiers.renew_from_warm(wanted).await {
+            return Ok(());
+        }
+        // The answer is as old as the beginning of the read.
+        let asked = self.host.now();
+        let key = Key::manifest(name, digest);
+        let is_there = match self.store.head(&key).await? {
+            Some(meta) => !from_json::<Stored>(&key, &meta.metadata)?.aside,
+            None => false,
+        };
+        if !is_there {
+            self.tiers.changed(wanted);
+            return Ok(());
+        }
+        let Some(content) = self.tiers.confirm(wanted, asked) else {
+            return Ok(());
+        };
+        let most = usize::try_from(self.settings.subrequests / 8).unwrap_or(usize::MAX);
+        let links = self.links(name, &content).into_iter();
+        let ageing = links.filter(|(_, known)| self.tiers.is_ageing(known));
+        let ageing: Vec<_> = ageing.take(most).map(|(digest, _)| digest).collect();
+        for_each(&ageing, |digest| blobs.renew_link(name, digest)).await?;
+        if let Some(promotion) = self.tiers.repromote(wanted, content, asked) {
+            self.promote(promotion).await;
+        }
+        Ok(())
+    }
+
+    /// The hot links of the blobs that a manifest names.
+    fn links(&self, name: &Name, content: &TierContent<P::Bytes>) -> Vec<(Digest, Rc<KnownLink>)> {
+        let parsed = Manifest::read(&content.bytes.to_vec());
+        let named = parsed.map(|manifest| [manifest.blobs, manifest.undecided]);
+        let blobs = named.into_iter().flatten().flatten();
+        let known = blobs.filter_map(|(digest, _)| {
+            let known = self.tiers.known(name, &digest)?;
+            Some((digest, known))
+        });
+        known.collect()
+    }
+
     /// Writes content to the warm tier.
     /// A manifest takes the links of those blobs along that this isolate has seen stored.
     /// A client that reads the manifest asks for its blobs next, and then has their links without
     /// another read.
     pub(super) async fn promote(&self, promotion: Promotion<P::Bytes>) {
         let links = promotion.name.as_ref().map_or_else(Vec::new, |name| {
-            let content = &promotion.content;
-            let parsed = Manifest::read(&content.bytes.to_vec());
-            let named = parsed.map(|manifest| [manifest.blobs, manifest.undecided]);
-            let blobs = named.into_iter().flatten().flatten();
-            let known = blobs.filter_map(|(digest, _)| {
-                let known = self
-                    .tiers
-                    .known(name, &digest)
-                    .filter(|known| known.seen.get() && self.grants.is_right(name, known.right))?;
-                Some(Link {
-                    digest,
-                    record: known.record.clone(),
-                    confirmed: known.confirmed,
-                    right: known.right,
-                })
+            let known = self.links(name, &promotion.content).into_iter();
+            let known = known
+                .filter(|(_, known)| known.seen.get() && self.grants.is_right(name, known.right));
+            let links = known.map(|(digest, known)| Link {
+                digest,
+                record: known.record.clone(),
+                confirmed: known.confirmed,
+                right: known.right,
             });
-            known.collect()
+            links.collect()
         });
         self.tiers.promote(promotion, links).await;
     }

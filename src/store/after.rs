@@ -30,6 +30,9 @@ pub struct After<B> {
     /// Content to promote.
     #[doc(hidden)]
     pub promotions: Vec<Promotion<B>>,
+    /// Hot values to renew.
+    #[doc(hidden)]
+    pub renewals: Vec<Renewal>,
     /// Layers to index.
     #[doc(hidden)]
     pub layers: Vec<Digest>,
@@ -71,6 +74,18 @@ pub struct Promotion<B> {
     pub(super) confirmed: Timestamp,
 }
 
+/// A hot value that expires soon.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Renewal {
+    /// The repository.
+    pub name: Name,
+    /// The digest of the manifest, or of the blob that a link leads to.
+    pub digest: Digest,
+    /// Whether the value is a link. Otherwise it is a manifest.
+    pub is_link: bool,
+}
+
 /// An upstream's answer about a manifest or a tag.
 #[doc(hidden)]
 #[derive(Debug)]
@@ -102,6 +117,7 @@ impl<B> Default for Notes<B> {
     fn default() -> Self {
         Self(RefCell::new(After {
             promotions: Vec::new(),
+            renewals: Vec::new(),
             layers: Vec::new(),
             learnt: Vec::new(),
             work: Vec::new(),
@@ -114,6 +130,11 @@ impl<B> Notes<B> {
     /// Notes content to promote after the reply.
     pub fn promote(&self, promotion: Promotion<B>) {
         self.0.borrow_mut().promotions.push(promotion);
+    }
+
+    /// Notes a hot value to renew after the reply.
+    pub fn renew(&self, renewal: Renewal) {
+        self.0.borrow_mut().renewals.push(renewal);
     }
 
     /// Notes layers to index after the reply.
@@ -173,6 +194,7 @@ impl<B> After<B> {
     /// need not run.
     pub const fn is_nothing(&self) -> bool {
         self.promotions.is_empty()
+            && self.renewals.is_empty()
             && self.layers.is_empty()
             && self.learnt.is_empty()
             && self.work.is_empty()

@@ -10,7 +10,12 @@
 //! such an answer is cached for a stated time only, and never beyond a push or a deletion that this
 //! isolate has seen.
 
-use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    rc::Rc,
+    time::Duration,
+};
 
 use crate::{
     digest::Digest,
@@ -21,7 +26,7 @@ use crate::{
     platform::Platform,
     store::{
         Bytes as _, StoreError, Values as _,
-        after::Promotion,
+        after::{Promotion, Renewal},
         document::Record,
         flight::{Boarding, Flights},
         frequency::Frequency,
@@ -42,6 +47,7 @@ use self::wanted::{BelievedTag, TierAnswer};
 
 mod changes;
 mod fill;
+mod renewal;
 mod tags;
 mod wanted;
 
@@ -57,14 +63,19 @@ pub struct Tiers<P: Platform> {
     warmth: RefCell<Hot<Warmth>>,
     tags: RefCell<Hot<BelievedTag>>,
     changes: Changes,
+    /// Random bytes, by which isolates renew the same value at different times.
+    seed: [u8; 16],
     flights: Flights<(TierAnswer<P::Bytes>, Timestamp, Tier)>,
 }
 
 /// The assumed state of content in the warm tier.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Warmth {
-    /// It is there until then.
-    Until(Timestamp),
+    /// It is there for a time, and renewed from a time on.
+    Until {
+        until: Timestamp,
+        renewal: Timestamp,
+    },
     /// It is not there, and must not be written before then.
     Not(Timestamp),
     /// It is not there, and is not asked for before then. It may be written.
@@ -78,6 +89,8 @@ struct HotValue<B> {
     kind: Kind,
     confirmed: Timestamp,
     until: Timestamp,
+    /// The time from which the first reader renews it.
+    renewal: Cell<Timestamp>,
     bytes: u64,
 }
 
@@ -99,6 +112,7 @@ impl<P: Platform> Tiers<P> {
             warmth: RefCell::new(Hot::new(REMEMBERED)),
             tags: RefCell::new(Hot::new(BELIEVED)),
             changes: Changes::new(host.random()),
+            seed: host.random(),
             warm,
             host,
             flights: Flights::default(),
@@ -194,7 +208,10 @@ impl<P: Platform> Tiers<P> {
         };
         let (found, confirmed, tier) =
             match self.recall(&key, kind).filter(|(found, _)| believed(found)) {
-                Some((found, confirmed)) => (found, confirmed, Tier::Hot),
+                Some((found, confirmed)) => {
+                    self.renew_if_due(wanted, &key, trace);
+                    (found, confirmed, Tier::Hot)
+                }
                 None => {
                     self.metrics.missed(Tier::Hot, kind);
                     match self.flights.board(&key, start) {
@@ -306,7 +323,7 @@ impl<P: Platform> Tiers<P> {
         match written.await {
             Ok((size, saved)) => {
                 self.metrics.promoted(kind, size, saved);
-                self.note_warmth(&key, Warmth::Until(until));
+                self.note_warm(&key, kind, confirmed);
                 // If it was deleted during the write, delete the warm value too.
                 if self.changes.since(&key, confirmed) {
                     self.drop_warm(&key, kind, Demotion::Changed).await;
@@ -336,6 +353,26 @@ impl<P: Platform> Tiers<P> {
         found
     }
 
+    /// Leaves the renewal of a hot value for after the reply, if it is due and no reader has begun
+    /// one.
+    fn renew_if_due(&self, wanted: Wanted<'_>, key: &str, trace: &Trace<P::Bytes>) {
+        let now = self.host.now();
+        let hot = self.hot.borrow();
+        let Some(entry) = hot.peek(key).filter(|entry| entry.renewal.get() <= now) else {
+            return;
+        };
+        let (name, digest) = match wanted {
+            Wanted::Manifest(name, digest) | Wanted::Link(name, digest) => (name, digest),
+            Wanted::Blob(_) | Wanted::Index(_) | Wanted::Page(..) | Wanted::Span(..) => return,
+        };
+        entry.renewal.set(now + RETRY);
+        trace.after.renew(Renewal {
+            name: name.clone(),
+            digest: digest.clone(),
+            is_link: wanted.kind() == Kind::Link,
+        });
+    }
+
     /// Caches a result in the hot tier, unless a push or a deletion came after the read began.
     fn keep(&self, key: &str, kind: Kind, found: &TierAnswer<P::Bytes>, confirmed: Timestamp) {
         let (until, bytes) = match found {
@@ -355,15 +392,28 @@ impl<P: Platform> Tiers<P> {
         {
             return;
         }
-        self.take(key);
+        let renewal = match (kind, found) {
+            (Kind::Manifest, TierAnswer::Content(_)) | (Kind::Link, TierAnswer::Link(_)) => {
+                self.renewal(key, kind, confirmed, until)
+            }
+            _ => until,
+        };
         let entry = HotValue {
             found: found.clone(),
             kind,
             confirmed,
             until,
+            renewal: Cell::new(renewal),
             bytes,
         };
         let mut hot = self.hot.borrow_mut();
+        if let Some(old) = hot.peek(key) {
+            if old.confirmed > confirmed && old.until > now {
+                // A newer read has ended before this one.
+                return;
+            }
+            self.metrics.holds(Tier::Hot, old.kind, -signed(old.bytes));
+        }
         let inserted = hot.insert(key, entry, bytes + ENTRY);
         if inserted.admitted {
             self.metrics.stored(Tier::Hot, kind);
@@ -395,9 +445,16 @@ impl<P: Platform> Tiers<P> {
             return;
         }
         let warmth = self.warmth.borrow_mut().get(key).copied();
-        if let Some(Warmth::Until(until) | Warmth::Not(until)) = warmth
-            && until > now
-        {
+        let is_fresh = match warmth {
+            // A write of the same time would not keep it longer.
+            Some(Warmth::Until { until, renewal }) => {
+                let gains = self.policy.warm_until(wanted.kind(), confirmed) > until;
+                renewal > now || (until > now && !gains)
+            }
+            Some(Warmth::Not(until)) => until > now,
+            Some(Warmth::Absent(_)) | None => false,
+        };
+        if is_fresh {
             return;
         }
         // Only one of the concurrent readers writes it.
@@ -484,6 +541,9 @@ const REMEMBERED: u64 = 512 * 1024;
 
 /// The memory of believed tags, in bytes: a thousand or two.
 const BELIEVED: u64 = 512 * 1024;
+
+/// How long a renewal has before another reader begins one.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// How long content is not written to the warm tier again after an attempt, and not asked for after
 /// a miss. The platform repeats a miss for that time.

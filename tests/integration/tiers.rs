@@ -28,6 +28,7 @@ mod faults;
 mod hedge;
 mod metrics;
 mod reads;
+mod renewal;
 mod stale;
 mod tags;
 

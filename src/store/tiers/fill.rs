@@ -130,7 +130,7 @@ impl<P: Platform> Tiers<P> {
             return None;
         }
         self.metrics.hit(Tier::Warm, kind);
-        self.note_warmth(key, Warmth::Until(until));
+        self.note_warm(key, kind, value.confirmed);
         if let Wanted::Manifest(name, _) = wanted {
             // The digest covers the bytes alone, so the rest of the value is not trusted for the
             // media type.
@@ -140,11 +140,8 @@ impl<P: Platform> Tiers<P> {
             for link in value.links {
                 // A client that pulled the image pulled its blobs as well, so they are assumed to
                 // be warm.
-                let blob_until = self.policy.warm_until(Kind::Blob, link.confirmed);
-                self.note_warmth(
-                    &Key::blob(&link.digest).to_string(),
-                    Warmth::Until(blob_until),
-                );
+                let blob = Key::blob(&link.digest).to_string();
+                self.note_warm(&blob, Kind::Blob, link.confirmed);
                 let known = KnownLink::new(link.record, link.right, link.confirmed);
                 known.seen.set(true);
                 self.keep(
@@ -165,7 +162,7 @@ impl<P: Platform> Tiers<P> {
         Some((found, confirmed, Tier::Warm))
     }
 
-    /// Whether the warm tier has a value of this isolate's content, which need not be written.
+    /// Whether the warm tier has a value of this key that is not near its end.
     pub(super) async fn is_warm(&self, key: &str, kind: Kind) -> bool {
         let read = pin!(self.warm.get(key));
         let late = pin!(self.host.sleep(self.policy.warm_patience));
@@ -176,9 +173,10 @@ impl<P: Platform> Tiers<P> {
             return false;
         };
         let until = self.policy.warm_until(kind, confirmed);
-        let is_warm = until > self.host.now() && !self.changes.since(key, confirmed);
+        let renewal = self.renewal(key, kind, confirmed, until);
+        let is_warm = renewal > self.host.now() && !self.changes.since(key, confirmed);
         if is_warm {
-            self.note_warmth(key, Warmth::Until(until));
+            self.note_warmth(key, Warmth::Until { until, renewal });
         }
         is_warm
     }
@@ -204,7 +202,7 @@ impl<P: Platform> Tiers<P> {
             }
             (Kind::Manifest | Kind::Index | Kind::Span, _) => true,
             (Kind::Blob, warmth) => {
-                matches!(warmth, Some(Warmth::Until(until)) if until > self.host.now())
+                matches!(warmth, Some(Warmth::Until { until, .. }) if until > self.host.now())
             }
         }
     }
