@@ -48,8 +48,8 @@ use strata::{
     registry::{Body, HEADERS, Registry, Request},
     settings::Settings,
     store::{
-        Bytes as _, Condition, Content, Hasher as _, ListOptions, Meta, Object, Objects, Page,
-        Piece, PutOptions, Received, StoreError, Streams,
+        Bytes as _, Condition, Content, Cursor, Hasher as _, ListOptions, ListStart, Meta, Object,
+        Objects, Page, Piece, PutOptions, Received, StoreError, Streams,
     },
     time::Timestamp,
 };
@@ -222,11 +222,16 @@ impl Objects for Folder {
 
     async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
         let objects = &self.state.borrow().objects;
-        let start = options.after.unwrap_or_default().max(prefix);
+        let after = match options.start {
+            ListStart::First => "",
+            ListStart::After(key) => key,
+            ListStart::Cursor(Cursor(key)) => key,
+        };
+        let start = after.max(prefix);
         let mut found = objects
             .range(start.to_owned()..)
             .take_while(|(key, _)| key.starts_with(prefix))
-            .filter(|(key, _)| options.after != Some(key.as_str()))
+            .filter(|(key, _)| key.as_str() != after)
             .map(|(key, (meta, _))| {
                 let mut meta = meta.clone();
                 if !options.metadata {
@@ -235,9 +240,11 @@ impl Objects for Folder {
                 (key.clone(), meta)
             });
         let page = found.by_ref().take(options.limit.min(1_000) as usize);
+        let page: Vec<(String, Meta)> = page.collect();
+        let last = found.next().and(page.last());
         Ok(Page {
-            objects: page.collect(),
-            truncated: found.next().is_some(),
+            next: last.map(|(key, _)| Cursor(key.clone())),
+            objects: page,
         })
     }
 

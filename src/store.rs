@@ -93,8 +93,8 @@ pub trait Objects: 'static {
 
     /// Lists the objects whose keys begin with `prefix`, in the order of their keys.
     ///
-    /// A page may be shorter than the limit and still have a successor, as [`Page::truncated`]
-    /// says. With metadata it often is.
+    /// A page may be shorter than the limit, even empty, and still have a successor: the listing
+    /// ends with the page that has no [`Page::next`]. With metadata pages are often short.
     fn list(
         &self,
         prefix: &str,
@@ -357,21 +357,39 @@ pub struct PutOptions<'a> {
 /// The options of a listing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListOptions<'a> {
-    /// The key after which the listing begins. It need not exist.
-    pub after: Option<&'a str>,
+    /// The place at which the page begins.
+    pub start: ListStart<'a>,
     /// The most objects of the page, up to 1,000.
     pub limit: u32,
     /// Whether the page has the metadata of each object. If not, [`Meta::metadata`] is empty.
     pub metadata: bool,
 }
 
+/// The place at which a page of a listing begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum ListStart<'a> {
+    /// At the first key.
+    #[default]
+    First,
+    /// After this key, which need not exist.
+    After(&'a str),
+    /// Where an earlier page of the same listing ended. The prefix and all other options must be
+    /// those of that page.
+    Cursor(&'a Cursor),
+}
+
+/// A place in a listing, as a text of the store. Only the store can read it, and it is not kept
+/// longer than the request that lists.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cursor(pub String);
+
 /// One page of a listing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Page {
     /// The keys in their order, each with the metadata of its object.
     pub objects: Vec<(String, Meta)>,
-    /// Whether the listing has more objects after the last key.
-    pub truncated: bool,
+    /// Where the next page begins. `None` ends the listing.
+    pub next: Option<Cursor>,
 }
 
 /// The result of reading a stream to its end.

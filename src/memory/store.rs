@@ -11,8 +11,8 @@ use crate::{
     memory::{body::MemoryBody, bytes::MemoryBytes},
     range::ByteRange,
     store::{
-        Bytes, Condition, Content, ListOptions, Meta, Object, Objects, Page, PutOptions, Received,
-        StoreError,
+        Bytes, Condition, Content, Cursor, ListOptions, ListStart, Meta, Object, Objects, Page,
+        PutOptions, Received, StoreError,
     },
     time::Timestamp,
 };
@@ -25,6 +25,8 @@ use crate::{
 pub struct MemoryObjects {
     objects: Contents,
     clock: Option<Rc<Cell<Timestamp>>>,
+    /// The state of the random numbers that shorten pages, if pages are shortened.
+    shortening: Cell<Option<u64>>,
 }
 
 /// Objects by their keys, each with its metadata.
@@ -37,6 +39,33 @@ impl MemoryObjects {
         Self {
             clock: Some(clock),
             ..Self::default()
+        }
+    }
+
+    /// From now on each page of a listing has a random part of the objects that it could have,
+    /// sometimes none, and the last objects may come with the cursor of an empty page.
+    /// [`Objects::list`] allows this of every store.
+    pub fn shorten_pages(&self, seed: u64) {
+        // A state of zero would stay zero.
+        self.shortening.set(Some(seed | 1 << 63));
+    }
+
+    /// How many of these objects are in the page, and whether a cursor follows even the last one.
+    fn shorten(&self, found: usize) -> (usize, bool) {
+        let Some(mut state) = self.shortening.get() else {
+            return (found, false);
+        };
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.shortening.set(Some(state));
+        match state >> 61 {
+            0 | 1 => (0, true),
+            2 | 3 => (found.min(1), false),
+            4 | 5 => (found / 2, false),
+            6 => (found, true),
+            _ => (found, false),
         }
     }
 
@@ -144,10 +173,18 @@ impl Objects for MemoryObjects {
 
     async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
         let objects = self.objects.borrow();
+        let of = format!("{} {} {prefix}\n", options.limit, options.metadata);
+        let after = match options.start {
+            ListStart::First => "",
+            ListStart::After(key) => key,
+            ListStart::Cursor(Cursor(text)) => text
+                .strip_prefix(&of)
+                .ok_or_else(|| StoreError::Failed(format!("{text:?} is of another listing")))?,
+        };
         let mut found = objects
             .range(prefix.to_owned()..)
             .take_while(|(key, _)| key.starts_with(prefix))
-            .filter(|(key, _)| options.after.is_none_or(|after| key.as_str() > after))
+            .filter(|(key, _)| key.as_str() > after)
             .map(|(key, (meta, _))| {
                 let mut meta = meta.clone();
                 if !options.metadata {
@@ -156,13 +193,15 @@ impl Objects for MemoryObjects {
                 }
                 (key.clone(), meta)
             });
-        let page = found
-            .by_ref()
-            .take(options.limit.min(1_000) as usize)
-            .collect();
+        let limit = options.limit.min(1_000) as usize;
+        let mut page: Vec<(String, Meta)> = found.by_ref().take(limit).collect();
+        let (length, is_cut) = self.shorten(page.len());
+        let has_more = is_cut || length < page.len() || found.next().is_some();
+        page.truncate(length);
+        let last = page.last().map_or(after, |(key, _)| key);
         Ok(Page {
+            next: has_more.then(|| Cursor(format!("{of}{last}"))),
             objects: page,
-            truncated: found.next().is_some(),
         })
     }
 

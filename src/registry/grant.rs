@@ -20,8 +20,8 @@ use crate::{
     },
     settings::Settings,
     store::{
-        Condition, Content, ListOptions, Meta, PutOptions, StoreError, Streams as _,
-        bucket::{Bucket, MAX_DOCUMENT},
+        Condition, Content, Meta, PutOptions, StoreError, Streams as _,
+        bucket::{Bucket, MAX_DOCUMENT, Walk},
         document::{BlobKind, Mark, MarkState, Reason, Record, from_json, is_blob, to_json},
         key::{Key, Prefix},
         tiers::Tiers,
@@ -141,16 +141,12 @@ impl<P: Platform> Grants<P> {
             )
         };
         if digests.len() > 1 {
-            let options = ListOptions {
-                limit: 1_000,
-                metadata: true,
-                ..ListOptions::default()
-            };
-            let page = self.store.list(Prefix::Marks, options).await?;
-            if !page.truncated {
+            let mut walk = Walk::new(Prefix::Marks, None, 1_000, true);
+            let page = walk.next_page(&self.store).await?;
+            if walk.is_done() {
                 let is_marked = |digest: &&&Digest| {
                     let mark = Key::mark(digest);
-                    let mut marks = page.objects.iter();
+                    let mut marks = page.iter();
                     marks.any(|(key, meta)| *key == mark && !is_lifted(meta))
                 };
                 let marked = digests.iter().filter(is_marked);

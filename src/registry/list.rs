@@ -18,8 +18,8 @@ use crate::{
     registry::{bound::for_each, manifest::Manifests, parts::Parts, request::page_limit},
     settings::Settings,
     store::{
-        ListOptions, Meta, StoreError,
-        bucket::Bucket,
+        Meta, StoreError,
+        bucket::{Bucket, Walk},
         document::{Referrer, Stored, from_json},
         key::{Key, Prefix},
     },
@@ -254,51 +254,29 @@ impl<P: Platform> Lists<P> {
     async fn page<T>(
         &self,
         prefix: Prefix<'_>,
-        mut after: Option<String>,
+        after: Option<String>,
         limit: usize,
         metadata: bool,
         read: impl Fn(Key, &Meta) -> Option<T>,
     ) -> Result<(Vec<T>, bool), Error> {
+        let wanted = u32::try_from(limit).unwrap_or(u32::MAX);
+        let mut walk = Walk::new(prefix, after, wanted, metadata);
         let mut entries = Vec::new();
-        let mut wanted = limit;
-        while entries.len() < limit {
-            let page = self
-                .store
-                .list(
-                    prefix,
-                    ListOptions {
-                        after: after.as_deref(),
-                        limit: u32::try_from(wanted).unwrap_or(u32::MAX),
-                        metadata,
-                    },
-                )
-                .await?;
-            let before = entries.len();
-            let listed = page.objects.len();
-            after = page
-                .objects
-                .last()
-                .map(|(key, _)| key.to_string())
-                .or(after);
-            for (key, meta) in page.objects {
+        while entries.len() < limit && !walk.is_done() {
+            let objects = walk.next_objects(&self.store).await?;
+            let (before, listed) = (entries.len(), objects.len());
+            for (key, meta) in objects {
                 entries.extend(read(key, &meta));
-            }
-            if entries.len() > limit {
-                entries.truncate(limit);
-                return Ok((entries, true));
-            }
-            if !page.truncated {
-                return Ok((entries, false));
             }
             // If some entries were left out, thousands after them may be too: list those a thousand
             // at a time.
-            wanted = if entries.len() - before < listed {
-                page_limit(None, MAX_PAGE)
-            } else {
-                limit - entries.len()
-            };
+            if entries.len() - before < listed {
+                walk.set_limit(1_000);
+            }
         }
-        Ok((entries, true))
+        let more = entries.len() > limit || !walk.is_done();
+        entries.truncate(limit);
+        Ok((entries, more))
     }
 }
 

@@ -8,8 +8,8 @@ use crate::{
     digest::{Algorithm, Digest},
     range::ByteRange,
     store::{
-        Condition, Content, Later, ListOptions, Meta, Object, Objects, Piece, PutOptions, Received,
-        StoreError, Streams,
+        Condition, Content, Cursor, Later, ListOptions, ListStart, Meta, Object, Objects, Piece,
+        PutOptions, Received, StoreError, Streams,
         document::{from_json, is_record, to_json},
         key::{Key, Prefix},
     },
@@ -21,14 +21,28 @@ use crate::{
 #[derive(Debug)]
 pub struct Bucket<S>(Rc<S>);
 
-/// One page of a listing, with parsed keys.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct KeyPage {
-    /// The keys in the order of their texts, each with the metadata of its object.
-    pub objects: Vec<(Key, Meta)>,
-    /// Whether the listing has more objects after the last key.
-    pub truncated: bool,
+/// A walk through the pages of a listing, in the order of the texts of their keys.
+///
+/// An empty page does not end it: a store may list empty pages before further objects.
+#[derive(Debug)]
+pub struct Walk<'p> {
+    prefix: Prefix<'p>,
+    limit: u32,
+    metadata: bool,
+    /// Where the next page begins. `None` after the last page.
+    next: Option<WalkStart>,
+    last: Option<String>,
 }
+
+#[derive(Debug)]
+enum WalkStart {
+    First,
+    After(String),
+    Cursor(Cursor),
+}
+
+/// The most empty pages in a row that a request without a budget of its own reads.
+const MAX_EMPTY_PAGES: u32 = 30;
 
 /// A part of a stream that is joined: a stored object, or a piece of the platform's.
 #[derive(Debug)]
@@ -90,43 +104,17 @@ impl<S: Objects> Bucket<S> {
         self.0.put(&key.to_string(), content, options).await
     }
 
-    /// Lists the objects whose keys begin with a prefix, in the order of the texts of their keys.
-    pub async fn list(
-        &self,
-        prefix: Prefix<'_>,
-        options: ListOptions<'_>,
-    ) -> Result<KeyPage, StoreError> {
-        let page = self.0.list(&prefix.to_string(), options).await?;
-        let objects = page.objects.into_iter();
-        Ok(KeyPage {
-            objects: objects
-                .map(|(key, meta)| (Key::parse(&key), meta))
-                .collect(),
-            truncated: page.truncated,
-        })
-    }
-
     /// Reads all of a listing, with metadata. Several pages are not one reading: objects may change
     /// between them.
     pub async fn list_all(&self, prefix: Prefix<'_>) -> Result<KeyListing, StoreError> {
-        let mut listing = KeyListing {
-            objects: Vec::new(),
-            is_one_reading: true,
-        };
-        loop {
-            let after = listing.objects.last().map(|(key, _)| key.to_string());
-            let options = ListOptions {
-                after: after.as_deref(),
-                limit: 1_000,
-                metadata: true,
-            };
-            let page = self.list(prefix, options).await?;
-            listing.objects.extend(page.objects);
-            if !page.truncated {
-                return Ok(listing);
-            }
-            listing.is_one_reading = false;
-        }
+        let mut walk = Walk::new(prefix, None, 1_000, true);
+        let mut objects = walk.next_page(self).await?;
+        let is_one_reading = walk.is_done();
+        objects.extend(walk.up_to(self, usize::MAX).await?);
+        Ok(KeyListing {
+            objects,
+            is_one_reading,
+        })
     }
 
     /// Writes a document as the JSON body of an object. `None` if the condition did not hold.
@@ -244,6 +232,103 @@ impl<S: Objects> Bucket<S> {
         let bytes = host.collect(object.body, MAX_DOCUMENT).await?;
         let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
         Ok(Some((object.meta, Some(text))))
+    }
+}
+
+impl<'p> Walk<'p> {
+    /// Begins a walk through the objects whose keys begin with a prefix, and that come after a key.
+    /// A page has at most `limit` objects, up to 1,000.
+    pub fn new(prefix: Prefix<'p>, after: Option<String>, limit: u32, metadata: bool) -> Self {
+        Self {
+            prefix,
+            limit,
+            metadata,
+            next: Some(after.map_or(WalkStart::First, WalkStart::After)),
+            last: None,
+        }
+    }
+
+    /// Whether the last page was read.
+    pub const fn is_done(&self) -> bool {
+        self.next.is_none()
+    }
+
+    /// Reads the next page, by one operation. It may be empty before the end; after the end it is.
+    pub async fn next_page<S: Objects>(
+        &mut self,
+        bucket: &Bucket<S>,
+    ) -> Result<Vec<(Key, Meta)>, StoreError> {
+        let start = match &self.next {
+            None => return Ok(Vec::new()),
+            Some(WalkStart::First) => ListStart::First,
+            Some(WalkStart::After(key)) => ListStart::After(key),
+            Some(WalkStart::Cursor(cursor)) => ListStart::Cursor(cursor),
+        };
+        let options = ListOptions {
+            start,
+            limit: self.limit,
+            metadata: self.metadata,
+        };
+        let page = bucket.0.list(&self.prefix.to_string(), options).await?;
+        self.next = page.next.map(WalkStart::Cursor);
+        if let Some((key, _)) = page.objects.last() {
+            self.last = Some(key.clone());
+        }
+        let objects = page.objects.into_iter();
+        Ok(objects
+            .map(|(key, meta)| (Key::parse(&key), meta))
+            .collect())
+    }
+
+    /// Reads pages until one has objects. Only the end of the listing gives none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] after too many empty pages in a row: there may be objects after them.
+    pub async fn next_objects<S: Objects>(
+        &mut self,
+        bucket: &Bucket<S>,
+    ) -> Result<Vec<(Key, Meta)>, StoreError> {
+        for _ in 0..MAX_EMPTY_PAGES {
+            let objects = self.next_page(bucket).await?;
+            if self.is_done() || !objects.is_empty() {
+                return Ok(objects);
+            }
+        }
+        let found = format!(
+            "{MAX_EMPTY_PAGES} pages of {} in a row are empty",
+            self.prefix
+        );
+        Err(StoreError::Failed(found))
+    }
+
+    /// Reads pages until there are `most` objects, or more, or the listing ends.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Walk::next_objects`].
+    pub async fn up_to<S: Objects>(
+        &mut self,
+        bucket: &Bucket<S>,
+        most: usize,
+    ) -> Result<Vec<(Key, Meta)>, StoreError> {
+        let mut objects = Vec::new();
+        while !self.is_done() && objects.len() < most {
+            objects.extend(self.next_objects(bucket).await?);
+        }
+        Ok(objects)
+    }
+
+    /// Goes on with pages of another limit. A cursor is for pages of one limit, so this goes on
+    /// after the last key, if there was one.
+    pub fn set_limit(&mut self, limit: u32) {
+        if self.limit != limit
+            && !self.is_done()
+            && let Some(last) = &self.last
+        {
+            self.next = Some(WalkStart::After(last.clone()));
+            self.limit = limit;
+        }
     }
 }
 

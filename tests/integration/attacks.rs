@@ -25,7 +25,7 @@ use strata::{
     manifest::{OCI_INDEX, OCI_MANIFEST},
     memory::MemoryObjects,
     registry::Request,
-    store::{Content, ListOptions, Objects as _, PutOptions},
+    store::{Content, Objects as _, PutOptions},
 };
 use strata_support::{
     Answer, Ask, CONFIG, TestHost, TestRegistry, ask, ask_now, descriptor, digest,
@@ -207,13 +207,7 @@ impl Fixture {
 
     /// Every key of the cold store with this prefix.
     fn keys(&self, prefix: &str) -> BTreeSet<String> {
-        let options = ListOptions {
-            limit: 1_000,
-            ..ListOptions::default()
-        };
-        let page = block_on(self.store.memory.list(prefix, options)).unwrap();
-        assert!(!page.truncated);
-        page.objects.into_iter().map(|(key, _)| key).collect()
+        self.store.keys(prefix).into_iter().collect()
     }
 
     /// The lines of the audit.

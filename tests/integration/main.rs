@@ -34,6 +34,7 @@ mod rights;
 mod rules;
 mod scrub;
 mod settings_secrets;
+mod short_pages;
 mod stale_links;
 mod sweep;
 mod tiers;

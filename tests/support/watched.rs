@@ -13,8 +13,8 @@ use strata::{
     memory::{MemoryBody, MemoryBytes, MemoryObjects, MemoryValues},
     range::ByteRange,
     store::{
-        Condition, Content, ListOptions, Meta, Object, Objects, Page, PutOptions, Received,
-        StoreError, Values,
+        Condition, Content, Cursor, ListOptions, ListStart, Meta, Object, Objects, Page,
+        PutOptions, Received, StoreError, Values,
     },
 };
 
@@ -35,6 +35,12 @@ pub enum Verdict {
     After(u32),
 }
 
+/// The variable of the environment with a seed by which each store lists short and empty pages.
+pub const SHORT_PAGES: &str = "STRATA_SHORT_PAGES";
+
+/// The cursor of an empty first page.
+const HERE: &str = "here";
+
 /// Decides the outcome of an operation, by its name and key.
 type Watcher = Box<dyn FnMut(&'static str, &str) -> Verdict>;
 
@@ -45,6 +51,8 @@ pub struct Watched {
     pub memory: Rc<MemoryObjects>,
     /// The most objects of a page: a store may list fewer than the limit of the request.
     pub page: Rc<Cell<u32>>,
+    /// Each listing of exactly this prefix begins with an empty page and a cursor.
+    pub empty_first: Rc<RefCell<Option<String>>>,
     /// Whether a conditional write of an existing key is refused before its body is read.
     pub looks_first: Rc<Cell<bool>>,
     watcher: Rc<RefCell<Watcher>>,
@@ -62,9 +70,13 @@ impl Watched {
         memory: MemoryObjects,
         watcher: impl FnMut(&'static str, &str) -> Verdict + 'static,
     ) -> Self {
+        if let Ok(seed) = std::env::var(SHORT_PAGES) {
+            memory.shorten_pages(seed.parse().unwrap());
+        }
         Self {
             memory: Rc::new(memory),
             page: Rc::new(Cell::new(1_000)),
+            empty_first: Rc::default(),
             looks_first: Rc::default(),
             watcher: Rc::new(RefCell::new(Box::new(watcher))),
         }
@@ -213,12 +225,29 @@ impl Objects for Watched {
     }
 
     async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
-        let options = ListOptions {
-            limit: options.limit.min(self.page.get()),
-            ..options
+        let is_here = matches!(options.start, ListStart::Cursor(Cursor(text)) if text == HERE);
+        let start = if is_here {
+            ListStart::First
+        } else {
+            options.start
         };
-        self.watch("list", prefix, self.memory.list(prefix, options))
-            .await
+        let is_first = matches!(options.start, ListStart::First);
+        let is_empty = is_first && self.empty_first.borrow().as_deref() == Some(prefix);
+        let list = async {
+            if is_empty {
+                return Ok(Page {
+                    objects: Vec::new(),
+                    next: Some(Cursor(HERE.to_owned())),
+                });
+            }
+            let options = ListOptions {
+                start,
+                limit: options.limit.min(self.page.get()),
+                ..options
+            };
+            self.memory.list(prefix, options).await
+        };
+        self.watch("list", prefix, list).await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {

@@ -6,8 +6,8 @@ use strata::{
     digest::Algorithm,
     range::ByteRange,
     store::{
-        self, Condition, Content, ListOptions, Meta, Object, Objects, Page, Piece, PutOptions,
-        Received, StoreError,
+        self, Condition, Content, Cursor, ListOptions, ListStart, Meta, Object, Objects, Page,
+        Piece, PutOptions, Received, StoreError,
     },
     time::Timestamp,
 };
@@ -167,7 +167,7 @@ impl Objects for Bucket {
 
     async fn list(&self, prefix: &str, options: ListOptions<'_>) -> Result<Page, StoreError> {
         let ListOptions {
-            after,
+            start,
             limit,
             metadata,
         } = options;
@@ -175,9 +175,11 @@ impl Objects for Bucket {
         if metadata {
             list = list.include(vec![Include::CustomMetadata]);
         }
-        if let Some(after) = after {
-            list = list.start_after(after);
-        }
+        list = match start {
+            ListStart::First => list,
+            ListStart::After(key) => list.start_after(key),
+            ListStart::Cursor(Cursor(cursor)) => list.cursor(cursor),
+        };
         let page = list.execute().await.map_err(failed)?;
         let objects = page
             .objects()
@@ -192,10 +194,13 @@ impl Objects for Bucket {
                 Ok((object.key(), meta))
             })
             .collect::<Result<_, StoreError>>()?;
-        Ok(Page {
-            objects,
-            truncated: page.truncated(),
-        })
+        let next = page.cursor().map(Cursor).filter(|_| page.truncated());
+        if page.truncated() && next.is_none() {
+            return Err(StoreError::Failed(
+                "a truncated page has no cursor".to_owned(),
+            ));
+        }
+        Ok(Page { objects, next })
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {

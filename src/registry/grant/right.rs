@@ -9,7 +9,8 @@ use crate::{
     platform::Platform,
     registry::{bound::for_each, grant::Grants},
     store::{
-        ListOptions, Meta,
+        Meta,
+        bucket::Walk,
         document::{Linked, Reason, Record, Right, from_json},
         key::{Key, Prefix},
     },
@@ -122,13 +123,9 @@ impl<P: Platform> Grants<P> {
         caller: &Caller,
         digest: &Digest,
     ) -> Result<MountSource, Error> {
-        let options = ListOptions {
-            limit: 1_000,
-            ..ListOptions::default()
-        };
-        let page = self.store.list(Prefix::Holders(digest), options).await?;
-        let mut names: Vec<Name> = page
-            .objects
+        let mut walk = Walk::new(Prefix::Holders(digest), None, 1_000, false);
+        let held = walk.up_to(&self.store, 1_000).await?;
+        let mut names: Vec<Name> = held
             .iter()
             .filter_map(|(key, _)| key.holder())
             .filter(|name| self.settings.access.sees(caller, name))
@@ -202,14 +199,9 @@ impl<P: Platform> Grants<P> {
         digest: &Digest,
     ) -> Result<bool, Error> {
         let link = Key::link(digest, name);
-        let options = ListOptions {
-            limit: 1_000,
-            metadata: true,
-            ..ListOptions::default()
-        };
-        let page = self.store.list(Prefix::Held(digest, name), options).await?;
+        let held = self.store.list_all(Prefix::Held(digest, name)).await?;
         let mut has_old = false;
-        for (key, meta) in &page.objects {
+        for (key, meta) in &held.objects {
             if *key == link {
                 has_old |= Linked::parse(&meta.metadata) != Some(Right::Filled);
                 continue;
@@ -230,12 +222,8 @@ impl<P: Platform> Grants<P> {
         mirrored: &Mirrored,
         digest: &Digest,
     ) -> Result<bool, Error> {
-        let options = ListOptions {
-            limit: 1_000,
-            metadata: true,
-            ..ListOptions::default()
-        };
-        let page = self.store.list(Prefix::Holders(digest), options).await?;
+        let mut walk = Walk::new(Prefix::Holders(digest), None, 1_000, true);
+        let page = walk.next_objects(&self.store).await?;
         let is_filled = |(key, meta): &(Key, Meta)| {
             let Key::Grant { name, .. } = key else {
                 return false;
@@ -250,7 +238,7 @@ impl<P: Platform> Grants<P> {
             matches!(serde_json::from_str(&meta.metadata), Ok(Reason::Filled))
                 && of.is_some_and(|of| of.upstream.name() == mirrored.upstream.name())
         };
-        Ok(page.objects.iter().any(is_filled))
+        Ok(page.iter().any(is_filled))
     }
 
     /// The blobs of a manifest that this repository can't read, or that have another size than the

@@ -10,7 +10,8 @@ use crate::{
     platform::Platform,
     registry::{failure::log_failure, inside::Inside},
     store::{
-        Condition, Content as Written, ListOptions, PutOptions,
+        Condition, Content as Written, PutOptions,
+        bucket::Walk,
         document::from_json,
         key::{Key, Prefix},
     },
@@ -61,12 +62,8 @@ impl<P: Platform> Inside<P> {
     pub(in crate::registry) async fn advance_passes(&self) -> Result<(), Error> {
         let mut steps = 0;
         let mut tries: Option<Tries> = None;
-        let options = ListOptions {
-            limit: PASSES_AT_ONCE,
-            ..ListOptions::default()
-        };
-        let page = self.store.list(Prefix::Indexing, options).await?;
-        for (key, _) in page.objects {
+        let mut walk = Walk::new(Prefix::Indexing, None, PASSES_AT_ONCE, false);
+        for (key, _) in walk.up_to(&self.store, PASSES_AT_ONCE as usize).await? {
             let digest = match &key {
                 Key::Indexing(digest) => Some(digest.clone()),
                 _ => None,

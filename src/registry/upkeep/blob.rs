@@ -4,7 +4,10 @@ use crate::{
     digest::Digest,
     name::Name,
     platform::Platform,
-    registry::upkeep::step::{Halt, JobStep, Removal, RemovalAction, What},
+    registry::upkeep::{
+        listing::Listing,
+        step::{Halt, JobStep, Removal, RemovalAction, What},
+    },
     store::{
         Meta,
         document::{BlobKind, Record},
@@ -52,11 +55,17 @@ impl<P: Platform> JobStep<'_, P> {
     /// loses the link, and the push of its manifest then tells it to push the blob again.
     pub(super) async fn sweep_link(&self, name: &Name, digest: &Digest) -> Result<(), Halt> {
         let link = Key::link(digest, name);
-        let page = self.list(Prefix::Held(digest, name), None, false).await?;
-        let is_old = |(key, meta): &(Key, Meta)| *key == link && self.is_old(meta);
-        // A key of another version counts as a grant.
-        let is_grant = |(key, _): &(Key, Meta)| *key != link && !self.is_going(key);
-        if page.truncated || page.objects.iter().any(is_grant) || !page.objects.iter().any(is_old) {
+        let mut held = Listing::new(Prefix::Held(digest, name), None, false);
+        let mut is_old = false;
+        while let Some((key, meta)) = held.next(self).await? {
+            if key == link {
+                is_old = self.is_old(&meta);
+            } else if !self.is_going(&key) {
+                // A key of another version counts as a grant, too.
+                return Ok(());
+            }
+        }
+        if !is_old {
             return Ok(());
         }
         self.tell(Removal {
@@ -73,18 +82,19 @@ impl<P: Platform> JobStep<'_, P> {
 
     /// Deletes the objects that are derived from a layer, and the saved state of a pass over it.
     pub(super) async fn delete_derived(&self, digest: &Digest) -> Result<(), Halt> {
-        loop {
-            let page = self.list(Prefix::Layer(digest), None, false).await?;
-            let mut keys: Vec<Key> = page.objects.into_iter().map(|(key, _)| key).collect();
-            // The saved state goes with the first page, and 999 more keys fit into a call.
-            keys.truncate(999);
-            let is_last = !page.truncated && keys.len() < 999;
-            keys.push(Key::indexing(digest));
-            self.delete(&keys).await?;
-            if is_last || self.is_dry {
-                break;
+        let mut derived = Listing::new(Prefix::Layer(digest), None, false);
+        // The saved state goes with the first page.
+        let mut keys = vec![Key::indexing(digest)];
+        while !self.is_dry
+            && let Some(page) = derived.next_page(self).await?
+        {
+            keys.extend(page.into_iter().map(|(key, _)| key));
+            for keys in keys.chunks(1_000) {
+                self.delete(keys).await?;
             }
+            keys.clear();
         }
+        self.delete(&keys).await?;
         if !self.is_dry {
             self.upkeep.tiers.withdraw(Wanted::Index(digest)).await;
         }

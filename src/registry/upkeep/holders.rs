@@ -12,7 +12,8 @@ use crate::{
     platform::Platform,
     registry::{bound::for_each, upkeep::Upkeep},
     store::{
-        ListOptions, Meta, StoreError,
+        Meta, StoreError,
+        bucket::Walk,
         document::{Mark, MarkState, Reason, Record, from_json},
         key::{Key, Prefix},
     },
@@ -94,18 +95,15 @@ impl<P: Platform> Upkeep<P> {
             .document::<Mark>(&self.host, &Key::mark(digest))
             .await?;
         let mark = mark.map(|(_, Mark { state, time, .. })| SeenMark { state, time });
-        let options = ListOptions {
-            // Each grant may cost a read of its manifest.
-            limit: self.settings.subrequests.saturating_sub(OTHERS).min(1_000),
-            metadata: true,
-            ..ListOptions::default()
-        };
-        let page = self.store.list(Prefix::Holders(digest), options).await?;
-        if record.is_none() && mark.is_none() && page.objects.is_empty() {
+        // Each grant may cost a read of its manifest.
+        let most = self.settings.subrequests.saturating_sub(OTHERS).min(1_000);
+        let mut walk = Walk::new(Prefix::Holders(digest), None, most, true);
+        let objects = walk.next_objects(&self.store).await?;
+        if record.is_none() && mark.is_none() && objects.is_empty() {
             return Err(Error::new(Code::BlobUnknown, digest.to_string())
                 .with_detail(json!({ "digest": digest.to_string() })));
         }
-        let holds = read_holds(&page.objects)?;
+        let holds = read_holds(&objects)?;
         let manifests: BTreeSet<(&Name, &Digest)> = holds
             .iter()
             .flat_map(|(name, hold)| {
@@ -132,7 +130,7 @@ impl<P: Platform> Upkeep<P> {
             upload: record.as_ref().and_then(upload),
             mark,
             references: uploads + stored.len() as u64,
-            is_complete: !page.truncated,
+            is_complete: walk.is_done(),
             repositories: repositories.collect(),
         })
     }

@@ -8,33 +8,29 @@ use crate::{
     registry::upkeep::step::{Halt, JobStep},
     store::{
         Meta,
+        bucket::Walk,
         key::{Key, Prefix},
     },
     time::Timestamp,
 };
 
 /// A listing that is read page by page, and entry by entry.
+/// It ends where the store says so: an empty page costs an operation and does not end it.
 #[derive(Debug)]
-pub(super) struct Listing {
-    prefix: Prefix<'static>,
-    metadata: bool,
-    after: Option<String>,
+pub(super) struct Listing<'p> {
+    walk: Walk<'p>,
     page: VecDeque<(Key, Meta)>,
-    is_read: bool,
     /// The number of pages that were read.
     pub(super) pages: u64,
     /// The time at which the last page was requested.
     pub(super) asked: Timestamp,
 }
 
-impl Listing {
-    pub(super) fn new(prefix: Prefix<'static>, after: Option<String>, metadata: bool) -> Self {
+impl<'p> Listing<'p> {
+    pub(super) fn new(prefix: Prefix<'p>, after: Option<String>, metadata: bool) -> Self {
         Self {
-            prefix,
-            metadata,
-            after,
+            walk: Walk::new(prefix, after, 1_000, metadata),
             page: VecDeque::new(),
-            is_read: false,
             pages: 0,
             asked: Timestamp::default(),
         }
@@ -60,17 +56,11 @@ impl Listing {
         &mut self,
         step: &JobStep<'_, P>,
     ) -> Result<Option<&(Key, Meta)>, Halt> {
-        while self.page.is_empty() && !self.is_read {
+        while self.page.is_empty() && !self.walk.is_done() {
             self.asked = step.upkeep.host.now();
-            let page = step
-                .list(self.prefix, self.after.as_deref(), self.metadata)
-                .await?;
-            self.is_read = !page.truncated;
-            self.page = page.objects.into();
+            step.spend(1)?;
+            self.page = self.walk.next_page(&step.upkeep.store).await?.into();
             self.pages += 1;
-            if let Some((last, _)) = self.page.back() {
-                self.after = Some(last.to_string());
-            }
         }
         Ok(self.page.front())
     }
@@ -96,6 +86,15 @@ impl Listing {
     ) -> Result<Option<(Key, Meta)>, Halt> {
         self.peek(step).await?;
         Ok(self.page.pop_front())
+    }
+
+    /// Takes the rest of this page, or all of the next one. `None` at the end of the listing.
+    pub(super) async fn next_page<P: Platform>(
+        &mut self,
+        step: &JobStep<'_, P>,
+    ) -> Result<Option<VecDeque<(Key, Meta)>>, Halt> {
+        self.peek(step).await?;
+        Ok(Some(std::mem::take(&mut self.page)).filter(|page| !page.is_empty()))
     }
 }
 

@@ -22,8 +22,8 @@ use crate::{
         on_demand::{encode_cursor, invalid_query, parse_cursor},
     },
     store::{
-        ListOptions, Meta,
-        bucket::KeyPage,
+        Meta,
+        bucket::Walk,
         document::{Linked, Reason, Right, Stored, TagTarget},
         key::{Key, Prefix},
     },
@@ -165,11 +165,11 @@ impl<P: Platform> Upkeep<P> {
         found: &mut Findings,
     ) -> Result<bool, Error> {
         let mut told: Option<Name> = None;
+        let place = after.as_ref().map(Key::to_string);
+        let mut walk = Walk::new(Prefix::Repositories, place, 1_000, true);
         while found.operations < most && found.count < MAX_FOUND {
-            let page = self
-                .page_of(Prefix::Repositories, after.as_ref(), found)
-                .await?;
-            for (key, meta) in page.objects {
+            found.operations += 1;
+            for (key, meta) in walk.next_page(&self.store).await? {
                 if let Some((name, why)) = from_upstream(&key, &meta)
                     && told.as_ref() != Some(name)
                     && !self.grants.is_under_upstream(name)
@@ -181,7 +181,7 @@ impl<P: Platform> Upkeep<P> {
                 }
                 *after = Some(key);
             }
-            if !page.truncated {
+            if walk.is_done() {
                 return Ok(true);
             }
         }
@@ -200,11 +200,11 @@ impl<P: Platform> Upkeep<P> {
         let mut holds = Holds::default();
         let mut read = after.clone();
         let began = after.clone();
+        let place = after.as_ref().map(Key::to_string);
+        let mut walk = Walk::new(Prefix::References, place, 1_000, true);
         while found.operations < most && found.count < MAX_FOUND {
-            let page = self
-                .page_of(Prefix::References, read.as_ref(), found)
-                .await?;
-            for (key, meta) in page.objects {
+            found.operations += 1;
+            for (key, meta) in walk.next_page(&self.store).await? {
                 let digest = key.digest();
                 if digest != holds.digest {
                     found.tell(&mut holds);
@@ -217,7 +217,7 @@ impl<P: Platform> Upkeep<P> {
                 self.note_hold(&mut holds, &key, &meta);
                 read = Some(key);
             }
-            if !page.truncated {
+            if walk.is_done() {
                 found.tell(&mut holds);
                 *after = read;
                 return Ok(true);
@@ -257,22 +257,6 @@ impl<P: Platform> Upkeep<P> {
         }
         let since = to.entry(name).or_insert(meta.uploaded);
         *since = (*since).min(meta.uploaded);
-    }
-
-    async fn page_of(
-        &self,
-        prefix: Prefix<'_>,
-        after: Option<&Key>,
-        found: &mut Findings,
-    ) -> Result<KeyPage, Error> {
-        found.operations += 1;
-        let after = after.map(Key::to_string);
-        let options = ListOptions {
-            after: after.as_deref(),
-            limit: 1_000,
-            metadata: true,
-        };
-        Ok(self.store.list(prefix, options).await?)
     }
 }
 

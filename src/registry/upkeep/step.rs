@@ -16,10 +16,9 @@ use crate::{
     host::{Clock as _, Level, Log as _},
     name::Name,
     platform::Platform,
-    registry::upkeep::Upkeep,
+    registry::upkeep::{Upkeep, listing::Listing},
     store::{
-        ListOptions, Meta, StoreError,
-        bucket::KeyPage,
+        Meta, StoreError,
         document::{Mark, MarkState},
         key::{Key, Prefix},
     },
@@ -315,35 +314,17 @@ impl<'a, P: Platform> JobStep<'a, P> {
 
     /// Reads all of a listing, with metadata.
     pub(super) async fn list_below(&self, prefix: Prefix<'_>) -> Result<Vec<(Key, Meta)>, Halt> {
-        let mut objects: Vec<(Key, Meta)> = Vec::new();
-        loop {
-            let after = objects.last().map(|(key, _)| key.to_string());
-            let page = self.list(prefix, after.as_deref(), true).await?;
-            objects.extend(page.objects);
-            if !page.truncated {
-                return Ok(objects);
-            }
+        let mut listing = Listing::new(prefix, None, true);
+        let mut objects = Vec::new();
+        while let Some(page) = listing.next_page(self).await? {
+            objects.extend(page);
         }
+        Ok(objects)
     }
 
     pub(super) async fn head(&self, key: &Key) -> Result<Option<Meta>, Halt> {
         self.spend(1)?;
         Ok(self.upkeep.store.head(key).await?)
-    }
-
-    pub(super) async fn list(
-        &self,
-        prefix: Prefix<'_>,
-        after: Option<&str>,
-        metadata: bool,
-    ) -> Result<KeyPage, Halt> {
-        self.spend(1)?;
-        let options = ListOptions {
-            after,
-            limit: 1_000,
-            metadata,
-        };
-        Ok(self.upkeep.store.list(prefix, options).await?)
     }
 
     /// Deletes up to 1,000 keys now.

@@ -7,7 +7,7 @@ use futures_util::{
     stream::{self, Stream},
 };
 
-use crate::store::{Bytes, ListOptions, Made, Piece, StoreError};
+use crate::store::{Bytes, ListOptions, ListStart, Made, Piece, StoreError};
 
 /// The outcome of one check of a store.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub(super) fn counted_items<Y: Bytes>(
 /// A page of so many objects, with their metadata.
 pub(super) const fn page_of(limit: u32) -> ListOptions<'static> {
     ListOptions {
-        after: None,
+        start: ListStart::First,
         limit,
         metadata: true,
     }

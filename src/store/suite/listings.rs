@@ -3,10 +3,10 @@
 use crate::{
     platform::Platform,
     store::{
-        ListOptions, Objects as _,
+        ListOptions, ListStart,
         suite::{
             Suite,
-            check::{Check, equal, page_of, text},
+            check::{Check, equal, page_of},
         },
     },
 };
@@ -25,12 +25,8 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
             self.put(key, key.as_bytes(), key).await?;
         }
         self.put("orderly", b"", "").await?;
-        let page = self
-            .store
-            .list("order/", page_of(1_000))
-            .await
-            .map_err(text)?;
-        let keys: Vec<&str> = page.objects.iter().map(|(key, _)| key.as_str()).collect();
+        let page = self.list("order/", page_of(1_000)).await?;
+        let keys: Vec<&str> = page.iter().map(|(key, _)| key.as_str()).collect();
         let expected = [
             "order/B",
             "order/_",
@@ -41,46 +37,23 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
             "order/~",
         ];
         equal("keys", keys.as_slice(), &expected)?;
-        equal("truncated", page.truncated, false)?;
-        for (key, meta) in &page.objects {
+        for (key, meta) in &page {
             equal("metadata", meta.metadata.as_str(), key.as_str())?;
             equal("size", meta.size, key.len() as u64)?;
         }
-        let page = self
-            .store
-            .list(
-                "order/",
-                ListOptions {
-                    after: Some("order/a"),
-                    ..page_of(1_000)
-                },
-            )
-            .await
-            .map_err(text)?;
-        equal(
-            "after",
-            page.objects.first().map(|(key, _)| key.as_str()),
-            Some("order/a-"),
-        )?;
-        let page = self
-            .store
-            .list(
-                "order/",
-                ListOptions {
-                    after: Some("order/a."),
-                    ..page_of(1_000)
-                },
-            )
-            .await
-            .map_err(text)?;
-        equal(
-            "after what is not there",
-            page.objects.first().map(|(key, _)| key.as_str()),
-            Some("order/a/b"),
-        )
+        for (after, first) in [("order/a", "order/a-"), ("order/a.", "order/a/b")] {
+            let options = ListOptions {
+                start: ListStart::After(after),
+                ..page_of(1_000)
+            };
+            let page = self.list("order/", options).await?;
+            let found = page.first().map(|(key, _)| key.as_str());
+            equal(after, found, Some(first))?;
+        }
+        Ok(())
     }
 
-    pub(super) async fn lists_a_thousand_at_once(&self) -> Check {
+    pub(super) async fn lists_more_than_a_thousand(&self) -> Check {
         let writers = (0..1_001).map(|number| async move {
             self.put(&format!("many/{number:04}"), b"x", "metadata")
                 .await
@@ -90,10 +63,9 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
             metadata: false,
             ..page_of(1_000)
         };
-        let page = self.store.list("many/", options).await.map_err(text)?;
-        equal("keys", (page.objects.len(), page.truncated), (1_000, true))?;
-        let bare = page
-            .objects
+        let all = self.list("many/", options).await?;
+        equal("keys", all.len(), 1_001)?;
+        let bare = all
             .iter()
             .all(|(_, meta)| meta.metadata.is_empty() && meta.size == 1);
         equal("sizes without metadata", bare, true)
@@ -104,27 +76,8 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
         for key in &keys {
             self.put(key, b"", "metadata").await?;
         }
-        let mut found = Vec::new();
-        let mut after: Option<String> = None;
-        for _ in 0..25 {
-            let page = self
-                .store
-                .list(
-                    "page/",
-                    ListOptions {
-                        after: after.as_deref(),
-                        ..page_of(10)
-                    },
-                )
-                .await
-                .map_err(text)?;
-            equal("no more than asked for", page.objects.len() <= 10, true)?;
-            found.extend(page.objects.into_iter().map(|(key, _)| key));
-            if !page.truncated {
-                break;
-            }
-            after = found.last().cloned();
-        }
+        let found = self.list("page/", page_of(10)).await?;
+        let found: Vec<String> = found.into_iter().map(|(key, _)| key).collect();
         equal("keys", found, keys)
     }
 
@@ -132,8 +85,8 @@ impl<P: Platform, F: Fn(&[u8]) -> P::Body> Suite<'_, P, F> {
         self.put("now/a", b"", "").await?;
         self.put("now/b", b"", "").await?;
         self.delete(&["now/a"]).await?;
-        let page = self.store.list("now/", page_of(10)).await.map_err(text)?;
-        let keys: Vec<&str> = page.objects.iter().map(|(key, _)| key.as_str()).collect();
+        let page = self.list("now/", page_of(10)).await?;
+        let keys: Vec<&str> = page.iter().map(|(key, _)| key.as_str()).collect();
         equal("keys", keys.as_slice(), &["now/b"])
     }
 }

@@ -174,3 +174,32 @@ fn the_sweep_keeps_child_manifests_and_referrers() {
     let referrers: Value = serde_json::from_slice(&referrers.body).unwrap();
     assert_eq!(referrers["manifests"].as_array().unwrap().len(), 1);
 }
+
+/// A listing may begin with an empty page. Only its end says that nobody holds a blob.
+#[test]
+fn an_empty_page_of_grants_does_not_say_that_a_blob_has_none() {
+    for empty in [false, true] {
+        let fixture = Fixture::new(&[]);
+        fixture.push_whole("a", b"lost");
+        fixture.push_whole("a", LAYER);
+        let layer = digest(LAYER);
+        for blob in [&digest(b"lost"), &layer] {
+            let deleted = fixture.ask(&format!("DELETE /v2/a/blobs/{blob}"));
+            assert_eq!(deleted.status, 202);
+        }
+        fixture.host.pass(GRACE);
+        fixture.round();
+        fixture.host.pass(GRACE);
+        assert_eq!(fixture.mark(LAYER).as_deref(), Some("condemned"));
+        let holders = format!("refs/sha256/{}/", layer.encoded());
+        *fixture.registry.store().empty_first.borrow_mut() = empty.then_some(holders);
+        // A client has written its grant after the sweep listed all of them, and has not lifted the
+        // mark yet.
+        let grant = key::grant(&layer, &"b".parse().unwrap(), "g");
+        let keep = || fixture.put(&grant, b"", r#"{"reason":"upload"}"#);
+        fixture.sweep_with(&[(&format!("get {}", key::mark(&layer)), &keep)]);
+        assert_eq!(fixture.mark(LAYER).as_deref(), Some("condemned"));
+        let kept = fixture.keys("blobs/");
+        assert_eq!(kept, [key::blob(&layer)], "the other blob is gone");
+    }
+}

@@ -13,6 +13,7 @@ use crate::{
         blob::locate,
         upkeep::{
             Upkeep,
+            listing::Listing,
             scrub::{
                 Scrub,
                 report::{Damage, Finding, Repair},
@@ -297,12 +298,14 @@ impl<P: Platform> Scrub<'_, P> {
         why: String,
     ) -> Result<BlobState, Halt> {
         let mut sources = vec![Key::blob(digest)];
-        let held = self.work.list(Prefix::Holders(digest), None, false).await?;
-        let held = held.objects.into_iter().map(|(key, _)| key);
-        sources.extend(
-            held.filter(|key| matches!(key, Key::Link { .. }))
-                .take(MAX_LINKS),
-        );
+        let mut holders = Listing::new(Prefix::Holders(digest), None, false);
+        while sources.len() <= MAX_LINKS
+            && let Some((key, _)) = holders.next(&self.work).await?
+        {
+            if matches!(key, Key::Link { .. }) {
+                sources.push(key);
+            }
+        }
         for source in sources {
             if let Some((_, Some(bytes))) = self.read_object(&source, MAX_RECORD).await?
                 && let Ok(Record::Extents { extents, .. }) = serde_json::from_slice(&bytes)

@@ -28,7 +28,7 @@ pub(super) enum Verdict {
 
 /// The listings that are read side by side.
 pub(super) struct Listings {
-    pub(super) references: Listing,
-    pub(super) blobs: Listing,
-    pub(super) derived: Listing,
+    pub(super) references: Listing<'static>,
+    pub(super) blobs: Listing<'static>,
+    pub(super) derived: Listing<'static>,
 }

@@ -6,6 +6,7 @@ use crate::{
     name::{Name, Tag},
     platform::Platform,
     registry::upkeep::{
+        listing::Listing,
         scrub::{
             Scrub,
             report::{Damage, Finding, Repair},
@@ -35,8 +36,9 @@ impl<P: Platform> Scrub<'_, P> {
     ) -> Result<(), Halt> {
         self.work.require(3)?;
         let prefix = Prefix::Referrer(name, subject, digest);
-        let page = self.work.list(prefix, None, false).await?;
-        if !page.objects.is_empty() || !self.work.is_stored(name, digest).await? {
+        let mut entries = Listing::new(prefix, None, false);
+        let is_listed = entries.peek(&self.work).await?.is_some();
+        if is_listed || !self.work.is_stored(name, digest).await? {
             return Ok(());
         }
         self.find(Finding {

@@ -5,11 +5,11 @@ use crate::{
     host::Clock as _,
     platform::Platform,
     registry::upkeep::{
+        listing::Listing,
         step::{Halt, JobStep, Removal, RemovalAction, What},
         sweep::nominee::Nominee,
     },
     store::{
-        Meta,
         document::{Mark, MarkState, Record},
         key::{Key, Prefix},
         tiers::Wanted,
@@ -90,22 +90,16 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(())
     }
 
-    /// Whether a blob has a grant now, in any repository.
+    /// Whether a blob has a grant now, in any repository. Only the end of the listing proves that it
+    /// has none.
     async fn has_grant(&self, digest: &Digest) -> Result<bool, Halt> {
-        let mut after: Option<String> = None;
-        loop {
-            let prefix = Prefix::Holders(digest);
-            let page = self.list(prefix, after.as_deref(), false).await?;
-            let is_grant =
-                |(key, _): &(Key, Meta)| !matches!(key, Key::Link { .. }) && !self.is_going(key);
-            if page.objects.iter().any(is_grant) {
+        let mut holders = Listing::new(Prefix::Holders(digest), None, false);
+        while let Some((key, _)) = holders.next(self).await? {
+            if !matches!(key, Key::Link { .. }) && !self.is_going(&key) {
                 return Ok(true);
             }
-            after = page.objects.last().map(|(key, _)| key.to_string());
-            if !page.truncated || after.is_none() {
-                return Ok(false);
-            }
         }
+        Ok(false)
     }
 
     /// Removes a blob, as the owner of its mark since `claimed`. The upload of its extents is left
@@ -131,20 +125,17 @@ impl<P: Platform> JobStep<'_, P> {
         self.upkeep.tiers.changed(Wanted::Blob(digest));
         self.require_young(claimed)?;
         self.delete_derived(digest).await?;
-        loop {
-            let page = self.list(Prefix::Holders(digest), None, false).await?;
+        // Grants that were written meanwhile stay.
+        let mut holders = Listing::new(Prefix::Holders(digest), None, false);
+        while let Some(page) = holders.next_page(self).await? {
             let is_link = |key: &Key| matches!(key, Key::Link { .. });
-            let links = page.objects.into_iter().map(|(key, _)| key);
+            let links = page.into_iter().map(|(key, _)| key);
             let links: Vec<Key> = links.filter(is_link).collect();
             self.delete_as_owner(&links, claimed).await?;
             for link in &links {
                 if let Some(name) = link.holder() {
                     self.upkeep.tiers.changed(Wanted::Link(&name, digest));
                 }
-            }
-            // Grants that were written meanwhile stay, and may fill a page.
-            if !page.truncated || links.is_empty() {
-                break;
             }
         }
         self.delete_as_owner(&[Key::mark(digest)], claimed).await

@@ -22,7 +22,7 @@ use crate::{
 /// The walk over the grants and links of blobs.
 pub(super) struct References<'a, P: Platform> {
     pub(super) step: &'a JobStep<'a, P>,
-    pub(super) listing: Listing,
+    pub(super) listing: Listing<'static>,
     /// The position of the walk; the next step begins after it.
     pub(super) place: &'a mut SweepBlobPosition,
     /// The manifests that were stored when the round listed them.

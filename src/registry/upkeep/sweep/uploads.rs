@@ -110,8 +110,8 @@ impl<P: Platform> JobStep<'_, P> {
     async fn sweep_chain(
         &self,
         id: UploadId,
-        steps: &mut Listing,
-        extents: &mut Listing,
+        steps: &mut Listing<'_>,
+        extents: &mut Listing<'_>,
         inventory: &mut Inventory,
     ) -> Result<(), Halt> {
         let mut candidate = Candidate::default();
@@ -403,13 +403,11 @@ impl<P: Platform> JobStep<'_, P> {
 
     /// Deletes all objects below a prefix.
     async fn delete_all(&self, prefix: Prefix<'_>) -> Result<(), Halt> {
-        loop {
-            let page = self.list(prefix, None, false).await?;
-            let keys: Vec<Key> = page.objects.into_iter().map(|(key, _)| key).collect();
+        let mut listing = Listing::new(prefix, None, false);
+        while let Some(page) = listing.next_page(self).await? {
+            let keys: Vec<Key> = page.into_iter().map(|(key, _)| key).collect();
             self.delete(&keys).await?;
-            if !page.truncated {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 }
