@@ -95,14 +95,14 @@ budget("POST, PUT", [4, 4, 1], async () => {
   expect(await close(strata, await begin(strata, name), digest, content), 201);
 });
 
-budget("POST, PATCH, PUT", [8, 6, 0], async () => {
+budget("POST, PATCH, PUT", [8, 3, 0], async () => {
   const [, , { content, digest }] = blobs;
   const patched = await patch(strata, await begin(strata, name), [content]);
   expect(patched, 202);
   expect(await close(strata, patched.headers.location, digest), 201);
 });
 
-budget("POST, PATCH of 2 parts, PUT", [11, 6, 0], async () => {
+budget("POST, PATCH of 2 parts, PUT", [11, 3, 0], async () => {
   const content = buffer(6 << 20, "budget parts");
   const patched = await patch(strata, await begin(strata, name), [content]);
   expect(patched, 202);
