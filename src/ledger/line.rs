@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// Requests in the order of arrival, each with what it waits for. If the platform cancels a
-/// request, no destructor runs, so a request that no longer polls leaves the line.
+/// Requests in the order of arrival, each with the thing that it waits for. If the platform cancels
+/// a request, no destructor runs, so a request that no longer polls leaves the line.
 #[derive(Debug)]
 pub(super) struct Line<W> {
     waiters: Vec<Waiter<W>>,

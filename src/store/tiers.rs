@@ -209,7 +209,7 @@ impl<P: Platform> Tiers<P> {
         let (found, confirmed, tier) =
             match self.recall(&key, kind).filter(|(found, _)| believed(found)) {
                 Some((found, confirmed)) => {
-                    self.renew_if_due(wanted, &key, trace);
+                    self.renew_if_due(wanted, &key, start, trace);
                     (found, confirmed, Tier::Hot)
                 }
                 None => {
@@ -355,8 +355,7 @@ impl<P: Platform> Tiers<P> {
 
     /// Leaves the renewal of a hot value for after the reply, if it is due and no reader has begun
     /// one.
-    fn renew_if_due(&self, wanted: Wanted<'_>, key: &str, trace: &Trace<P::Bytes>) {
-        let now = self.host.now();
+    fn renew_if_due(&self, wanted: Wanted<'_>, key: &str, now: Timestamp, trace: &Trace<P::Bytes>) {
         let hot = self.hot.borrow();
         let Some(entry) = hot.peek(key).filter(|entry| entry.renewal.get() <= now) else {
             return;

@@ -135,9 +135,9 @@ describe("64 clients at once", () => {
       const replies = await crowd(others[0], path);
       assert.ok(replies.every(({ status, body }) => status === 200 && body.equals(content)));
       const counts = await others[0].counts();
-      // A blob costs a read of its link as well, and KV is not asked in vain.
-      const expected = path === manifest.path ? [1, 1] : [2, undefined];
-      assert.deepEqual([counts["r2.get"].calls, counts["kv.get"]?.calls], expected);
+      // A blob costs a read of its link as well. KV is asked once, at first or before a promotion.
+      assert.equal(counts["r2.get"].calls, path === manifest.path ? 1 : 2);
+      assert.ok((counts["kv.get"]?.calls ?? 0) <= 1);
     }
   });
 
@@ -219,9 +219,9 @@ describe("KV that is slow", () => {
   after(() => pushed.stop());
 
   for (const [what, kv, r2, tier, expected] of [
-    ["quick", 5, 0, "warm", { "kv.get": 1 }],
-    ["slower than R2", 2000, 0, "cold", { "kv.get": 1, "r2.get": 1 }],
-    ["slow, and R2 slower", 1000, 3000, "warm", { "kv.get": 1, "r2.get": 1 }],
+    ["quick", 5, 0, "warm", undefined],
+    ["slower than R2", 2000, 0, "cold", 1],
+    ["slow, and R2 slower", 1000, 3000, "warm", 1],
   ]) {
     test(`is asked beside R2: ${what}`, async () => {
       const content = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [], annotations: { what } }));
@@ -240,8 +240,10 @@ describe("KV that is slow", () => {
       assert.equal(reply.status, 200, reply.body.toString());
       assert.ok(reply.body.equals(content));
       assert.equal(reply.headers["x-strata-tier"], tier);
-      const calls = Object.entries(await other.counts()).filter(([call]) => call !== "kv.put");
-      assert.deepEqual(Object.fromEntries(calls.map(([call, { calls }]) => [call, calls])), expected);
+      const { "kv.get": kvGet, "r2.get": r2Get } = await other.counts();
+      // After a reply from R2, KV is asked once more before the promotion.
+      assert.ok(kvGet.calls === 1 || (tier === "cold" && kvGet.calls === 2), `${kvGet.calls} reads of KV`);
+      assert.equal(r2Get?.calls, expected);
     });
   }
 });

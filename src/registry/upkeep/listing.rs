@@ -98,6 +98,18 @@ impl<'p> Listing<'p> {
     }
 }
 
+impl<P: Platform> JobStep<'_, P> {
+    /// Reads all of a listing, with metadata.
+    pub(super) async fn list_below(&self, prefix: Prefix<'_>) -> Result<Vec<(Key, Meta)>, Halt> {
+        let mut listing = Listing::new(prefix, None, true);
+        let mut objects = Vec::new();
+        while let Some(page) = listing.next_page(self).await? {
+            objects.extend(page);
+        }
+        Ok(objects)
+    }
+}
+
 /// The youngest of several keys with the same content, as far as a listing has been read.
 #[derive(Debug)]
 pub(super) struct Youngest {

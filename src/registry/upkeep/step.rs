@@ -16,11 +16,11 @@ use crate::{
     host::{Clock as _, Level, Log as _},
     name::Name,
     platform::Platform,
-    registry::upkeep::{Upkeep, listing::Listing},
+    registry::upkeep::Upkeep,
     store::{
         Meta, StoreError,
         document::{Mark, MarkState},
-        key::{Key, Prefix},
+        key::Key,
     },
     time::Timestamp,
 };
@@ -310,16 +310,6 @@ impl<'a, P: Platform> JobStep<'a, P> {
         } else {
             Err(Halt::Spent)
         }
-    }
-
-    /// Reads all of a listing, with metadata.
-    pub(super) async fn list_below(&self, prefix: Prefix<'_>) -> Result<Vec<(Key, Meta)>, Halt> {
-        let mut listing = Listing::new(prefix, None, true);
-        let mut objects = Vec::new();
-        while let Some(page) = listing.next_page(self).await? {
-            objects.extend(page);
-        }
-        Ok(objects)
     }
 
     pub(super) async fn head(&self, key: &Key) -> Result<Option<Meta>, Halt> {

@@ -344,7 +344,7 @@ fn table() -> Vec<Row> {
 
 /// The random bytes of the response that has a boundary. The host counts, and six were taken: two
 /// when the isolate began, four to push two blobs.
-const BOUNDARY: &str = "00000000000000000000000000000006";
+const BOUNDARY: &str = "00000000000000000000000000000007";
 
 #[test]
 fn end_points_answer_as_the_table_says() {

@@ -154,13 +154,13 @@ fn a_patched_blob_is_one_extent_and_one_record() {
         keys(&registry),
         [
             "blobs/sha256/84/7882",
-            "extents/0004/0005",
-            "refs/sha256/7882/a/_grants/0006",
+            "extents/0005/0006",
+            "refs/sha256/7882/a/_grants/0007",
             "refs/sha256/7882/a/_link",
-            "uploads/0004/a/_00000",
-            "uploads/0004/a/_00001",
-            "uploads/0004/a/_00002",
-            "uploads/0004/a/_00003",
+            "uploads/0005/a/_00000",
+            "uploads/0005/a/_00001",
+            "uploads/0005/a/_00002",
+            "uploads/0005/a/_00003",
         ]
     );
 }
@@ -183,7 +183,7 @@ fn a_whole_blob_leaves_no_session() {
         keys(&registry),
         [
             "blobs/sha256/84/7882",
-            "refs/sha256/7882/a/_grants/0005",
+            "refs/sha256/7882/a/_grants/0006",
             "refs/sha256/7882/a/_link"
         ]
     );

@@ -90,8 +90,8 @@ impl<P: Platform> JobStep<'_, P> {
         Ok(())
     }
 
-    /// Whether a blob has a grant now, in any repository. Only the end of the listing proves that it
-    /// has none.
+    /// Whether a blob has a grant now, in any repository.
+    /// Only the end of the listing proves that it has none.
     async fn has_grant(&self, digest: &Digest) -> Result<bool, Halt> {
         let mut holders = Listing::new(Prefix::Holders(digest), None, false);
         while let Some((key, _)) = holders.next(self).await? {
