@@ -140,7 +140,7 @@ row(
 );
 row(
   "PUT manifest of 1 layer by tag",
-  418,
+  419,
   "3 heads, 2 gets, 4 puts and 1 list of R2, and 3 bodies read",
   () => putManifest(manifest, "latest"),
   { status: 201 },
@@ -178,7 +178,7 @@ row("HEAD blob, hot", 9, "the crossings of a ping, and the clock twice", blob("H
   on: () => isolates[1],
 });
 
-row("GET tags, 1 of them", 44, "1 list of R2, and bytes made here", (isolate) =>
+row("GET tags, 1 of them", 45, "1 list of R2, and bytes made here", (isolate) =>
   isolate.send("GET", `/v2/${name}/tags/list`),
 );
 row(
@@ -197,7 +197,7 @@ row(
 );
 row(
   "GET manifest, mirrored, not stored",
-  379,
+  380,
   "1 fetch with a timer, and some 10 for each header of the response",
   getManifest(others[1], "up.example/"),
   { tier: "upstream", on: () => mirror },
