@@ -298,9 +298,9 @@ async function failures(print, options) {
 }
 
 async function burst(print, options) {
-  const [GRACE, CLIENTS] = [300, 16];
-  const [FROM, TO, END] = [20 * SECOND, 50 * SECOND, 80 * SECOND];
-  const play = { speed: 20, isolates: 2, vars: { STRATA_GRACE_SECONDS: String(GRACE) } };
+  const [GRACE, CLIENTS] = [200, 16];
+  const [FROM, TO, END] = [30 * SECOND, MINUTE, 3 * MINUTE];
+  const play = { speed: 10, isolates: 2, vars: { STRATA_GRACE_SECONDS: String(GRACE) } };
   const results = await both(options, play, async (edge) => {
     const start = edge.now();
     await edge.set({ failures: { bursts: [{ from: start + FROM, to: start + TO }] } });
@@ -331,8 +331,8 @@ async function burst(print, options) {
           images.push({ name, manifest, blobs: [config, layer] });
         } catch {
           // The client pushes something else: nothing may be left of this for good.
-          await edge.sleep(2 * SECOND);
         }
+        await edge.sleep(10 * SECOND);
       }
     };
     await Promise.all(Array.from({ length: CLIENTS }, pusher));

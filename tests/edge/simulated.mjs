@@ -147,8 +147,9 @@ class Simulated {
   /**
    * Returns the schedule since the last reset, with times since the start: `invocations`, each `{
    * id, isolate, what, began, replied, subrequests }`, and `calls`, each `{ call, key, bytes,
-   * invocation, isolate, asked, began, ended, failed }`. Between `asked` and `began` a call waited
-   * for a connection. A call that has not ended has no `ended`.
+   * invocation, isolate, asked, began, due, ended, failed }`. Between `asked` and `began` a call
+   * waited for a connection. A call that has not ended has no `ended`. It never gets one if its
+   * request gave it up and has replied, because the runtime cancels it.
    */
   async schedule() {
     const reports = [];
@@ -157,7 +158,7 @@ class Simulated {
     const all = (what) =>
       reports
         .flatMap((report, isolate) => report[what].map((one) => ({ ...one, isolate })))
-        .map((one) => ({ ...one, ...within(one, ["asked", "began", "ended", "replied"], since) }));
+        .map((one) => ({ ...one, ...within(one, ["asked", "began", "due", "ended", "replied"], since) }));
     return {
       invocations: all("invocations").toSorted((one, other) => one.began - other.began),
       calls: all("calls").toSorted((one, other) => one.asked - other.asked),
@@ -169,12 +170,19 @@ class Simulated {
     for (const isolate of this.#isolates) await isolate.ask("reset");
   }
 
-  /** Waits until no call is in flight: writes to KV follow the reply. Returns the schedule. */
+  /**
+   * Waits until no call is in flight but cancelled ones: writes to KV follow the reply. Returns the
+   * schedule.
+   */
   async settled() {
     for (let last; ; ) {
       const schedule = await this.schedule();
+      const replied = new Set(schedule.invocations.filter(({ replied }) => replied !== null).map(({ id }) => id));
+      const overdue = this.now() - 200 * this.#speed;
+      const inFlight = ({ invocation, due = 0, ended }) =>
+        ended === undefined && (due > overdue || !replied.has(invocation));
       const { length } = schedule.calls;
-      if (length === last && schedule.calls.every(({ ended }) => ended !== undefined)) return schedule;
+      if (length === last && !schedule.calls.some(inFlight)) return schedule;
       last = length;
       await wait(30);
     }
@@ -239,10 +247,11 @@ export function waits(calls) {
 /** Returns the round trips in a row: the most calls that each began after another had ended. */
 export function inARow(calls) {
   let [count, free] = [0, Number.NEGATIVE_INFINITY];
-  for (const { began, ended } of calls.toSorted((one, other) => one.ended - other.ended)) {
+  const ended = calls.filter(({ ended }) => ended !== undefined);
+  for (const { began, ended: end } of ended.toSorted((one, other) => one.ended - other.ended)) {
     if (began < free) continue;
     count += 1;
-    free = ended;
+    free = end;
   }
   return count;
 }

@@ -21,6 +21,7 @@ const shown = async (value) =>
 const calls = {
   sleep: (_, milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds)),
   now: () => Date.now(),
+  giveUp: ({ BUCKET }, key) => void BUCKET.head(key),
   unknown: ({ BUCKET }, key) => {
     const { readable, writable } = new TransformStream();
     writable.close();
@@ -179,6 +180,17 @@ describe("the play", () => {
     assert.ok((await one(...put("chosen/1"))).value);
     assert.match((await one(...put("chosen/2"))).error, /\(10001\)/);
     assert.ok((await one("BUCKET", "head", "chosen/2")).value);
+  });
+
+  test("a call that its request gave up is cancelled, and nobody waits for it", async () => {
+    await edge.set({ latency: { r2: 20_000 } });
+    await one("giveUp", "key");
+    const { calls } = await edge.settled();
+    assert.deepEqual(
+      calls.map(({ call, ended }) => [call, ended]),
+      [["r2.head", undefined]],
+    );
+    assert.equal(inARow(calls), 0);
   });
 
   test("lists have pages, and some are truncated at few keys or at none", async () => {

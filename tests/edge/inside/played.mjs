@@ -158,11 +158,13 @@ async function call(name, key, bytes, effect) {
     const failure = failureOf(name, key);
     // How long a read of KV takes depends on its outcome, so all of its latency comes after it.
     const latency = name === "kv.get" ? 0 : latencyOf(name);
+    record.due = record.began + latency + (failure?.kind === "hang" ? play.hang : 0);
     await until(record.began + latency / 2);
     const value = !failure || failure.kept ? await effect(true) : await effect(false);
     const rest = name === "kv.get" ? latencyOf(value?.hit ? "kv.hit" : "kv.miss") : latency;
     if (value?.bytes !== undefined && name !== "kv.get") record.bytes = value.bytes;
-    await until(record.began + rest + (failure?.kind === "hang" ? play.hang : 0));
+    record.due += rest - latency;
+    await until(record.due);
     if (failure) throw new Error(messageOf(name, failure.kind));
     return value;
   } catch (error) {
