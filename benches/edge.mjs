@@ -205,8 +205,8 @@ async function crowd(print, options) {
     const size = (5 + ((index * 7) % 16)) * MIB;
     return { name: users[index % users.length], body: () => bytes(size, `crowd ${index}`) };
   });
-  const play = { speed: 1, keep: MIB, vars: { STRATA_USERS: usersOf([user, ...users]) } };
-  const results = await both(options, play, async (edge) => {
+  const run = (latency) => ({ speed: 1, keep: MIB, latency, vars: { STRATA_USERS: usersOf([user, ...users]) } });
+  const measure = (pause) => async (edge) => {
     // Sign in, so that the crowd does not wait for that.
     for (const name of users) accepted(await clientOf(edge, { name }).send("GET", "/v2/"), 200);
     const locations = [];
@@ -215,18 +215,23 @@ async function crowd(print, options) {
     const patched = await measured(edge, async () => {
       const begun = edge.now();
       const patches = uploads.map(async ({ name, body }, index) => {
-        const { status } = await patch(clientOf(edge, { name }), locations[index], body());
+        const { status } = await patch(clientOf(edge, { name }), locations[index], paced(edge, body(), pause));
         return { status, time: edge.now() - begun };
       });
       return Promise.all(patches);
     });
     return { ...patched, ...(await edge.settled()) };
-  });
+  };
+  const results = [
+    ...(await both(options, run(NEAR), measure(0))),
+    ...(await both(options, run(FAR), measure(0))),
+    ...(await both(options, run(FAR), measure(SECOND / 2))),
+  ];
   const row = (what, of) => [what, ...results.map(of)];
   const times = ({ result }) => result.filter(({ status }) => status === 202).map(({ time }) => time);
   print(
-    "40 `PATCH`es of 5 to 20 MiB at once, from ten users, to one isolate near the bucket",
-    ["", "before", "after"],
+    "40 `PATCH`es of 5 to 20 MiB at once, from ten users, to one isolate",
+    ["", ...pairs("near", "far", "far, 2 MiB a second each")],
     [
       row("refused", ({ result }) => result.filter(({ status }) => status !== 202).length),
       row("median of the others, s", (one) => seconds(quantile(times(one), 0.5))),
@@ -240,6 +245,14 @@ async function crowd(print, options) {
       row("ledger's peak, MiB", ({ ledger }) => mib(ledger)),
     ],
   );
+}
+
+/** Yields chunks of 1 MiB with a pause before each, as a client on a slow line does. */
+async function* paced(edge, chunks, pause) {
+  for (const chunk of chunks) {
+    await edge.sleep(pause);
+    yield chunk;
+  }
 }
 
 /** Runs so many jobs, a few at a time. */
