@@ -217,12 +217,12 @@ fn rest(operation: &In, query: &mut Query) -> String {
             "blobs/uploads/".to_owned()
         }
         In::Upload(Upload::Show(id) | Upload::Cancel(id)) => format!("blobs/uploads/{id}"),
-        In::Upload(Upload::PushChunk { id, step }) => {
-            query.add("step", step.to_string());
+        In::Upload(Upload::PushChunk { id, hint }) => {
+            query.add("step", hint.to_string());
             format!("blobs/uploads/{id}")
         }
-        In::Upload(Upload::Close { id, step, digest }) => {
-            query.add("step", step.to_string());
+        In::Upload(Upload::Close { id, hint, digest }) => {
+            query.add("step", hint.to_string());
             query.add_some("digest", digest.as_ref());
             format!("blobs/uploads/{id}")
         }
