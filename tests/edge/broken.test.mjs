@@ -137,8 +137,8 @@ describe("a store that fails during a push", () => {
   }
 
   for (const kept of [false, true]) {
-    // The registry tries a repeatable call four times in all. It does not repeat a stream, but finds
-    // its own object if it was stored.
+    // The registry tries a repeatable call four times in all. It does not repeat a stream, but
+    // finds its own object if it was stored.
     for (const [key, times, first] of [
       ["refs/", 1, 201],
       ["refs/", 4, 503],
