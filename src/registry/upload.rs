@@ -28,7 +28,7 @@ use crate::{
     },
     route::UploadStart,
     settings::Settings,
-    store::bucket::Bucket,
+    store::{bucket::Bucket, document::Record},
     upload::{Step, Upload, UploadId},
 };
 
@@ -174,16 +174,29 @@ impl<P: Platform> Uploads<P> {
         digest: &Digest,
         by: Delivery,
     ) -> Result<bool, Error> {
+        let linked = self.link_present(name, digest, by).await?;
+        if let Some(record) = &linked {
+            self.metrics.deduplicated.inc_by(record.size());
+        }
+        Ok(linked.is_some())
+    }
+
+    /// The same, for a repository that may have it already. Returns the record.
+    async fn link_present(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        by: Delivery,
+    ) -> Result<Option<Record>, Error> {
         let bound = self.grants.bound();
         self.grants
             .keep(name, &[digest], &by.reason(), bound)
             .await?; // KEEP
-        let Some(record) = self.grants.record(digest).await? else {
-            return Ok(false);
-        };
-        self.grants.link(name, digest, &record, by.right()).await;
-        self.metrics.deduplicated.inc_by(record.size());
-        Ok(true)
+        let record = self.grants.record(digest).await?;
+        if let Some(record) = &record {
+            self.grants.link(name, digest, record, by.right()).await;
+        }
+        Ok(record)
     }
 
     /// end-13: the progress of an upload.

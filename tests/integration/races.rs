@@ -1,4 +1,5 @@
-//! A push of a manifest and a deletion by two isolates, in every schedule with two switches.
+//! Two requests to two isolates, in every schedule with two switches: a push of a manifest and a
+//! deletion; two requests that close one upload.
 
 use std::{
     future::Future,
@@ -47,6 +48,7 @@ impl Turns<'_> {
 
 /// Two isolates on one store, in which `a` has the image without a tag.
 struct Race {
+    host: TestHost,
     store: Watched,
     isolates: [TestRegistry<Watched>; 2],
 }
@@ -63,7 +65,11 @@ impl Race {
         let image = image();
         let named = digest(image.to_string().as_bytes()).to_string();
         push_manifest(&isolates[0], "a", &named, OCI_MANIFEST, &image);
-        Self { store, isolates }
+        Self {
+            host,
+            store,
+            isolates,
+        }
     }
 
     fn status(&self, line: &str) -> u16 {
@@ -91,10 +97,11 @@ impl Race {
 }
 
 /// Calls `check` for every pair of turns, until both requests have ended within theirs.
+/// An operation takes two turns, of which the second does it, so every other number is enough.
 fn each_pair(mut check: impl FnMut([usize; 2]) -> [bool; 2]) {
-    for of_first in 0.. {
+    for of_first in (0..).step_by(2) {
         let mut is_first_done = false;
-        for of_second in 0.. {
+        for of_second in (0..).step_by(2) {
             let [first, second] = check([of_first, of_second]);
             is_first_done = first;
             if second {
@@ -193,4 +200,108 @@ fn a_deletion_that_is_repeated_deletes_the_tags_that_the_first_one_left() {
     assert_eq!(race.status(&line), 404);
     let tags = ask(&race.isolates[0], &Ask::new("GET /v2/a/tags/list"));
     assert_eq!(tags.body, br#"{"name":"a","tags":[]}"#);
+}
+
+/// Begins an upload in `a` and sends these chunks; returns the location that closes it as `blob`.
+fn begin(race: &Race, blob: &[u8], chunks: &[&[u8]]) -> String {
+    let isolate = &race.isolates[0];
+    let mut last = ask(isolate, &Ask::new("POST /v2/a/blobs/uploads/"));
+    for chunk in chunks {
+        last = ask(
+            isolate,
+            &Ask::new(&format!("PATCH {}", last.location())).stream(chunk),
+        );
+    }
+    let location = last.location();
+    let separator = if location.contains('?') { '&' } else { '?' };
+    format!("PUT {location}{separator}digest={}", digest(blob))
+}
+
+#[test]
+fn of_two_requests_that_close_an_upload_both_succeed_or_one_is_told_to_wait() {
+    /// The blob, its chunks, and the body of the request that closes the upload.
+    type Way<'a> = (&'a [u8], &'a [&'a [u8]], Option<&'a [u8]>);
+    let new = b"a new blob";
+    let (head, tail) = LAYER.split_at(4);
+    let ways: [Way<'_>; 5] = [
+        (new, &[], Some(new)),
+        (new, &[new], None),
+        (new, &[&new[..4]], Some(&new[4..])),
+        // These are stored already, so the extents are deleted.
+        (LAYER, &[LAYER], None),
+        (LAYER, &[head, tail], None),
+    ];
+    for (blob, chunks, body) in ways {
+        let mut succeeded = 0;
+        each_pair(|turns| {
+            let race = Race::new();
+            let line = begin(&race, blob, chunks);
+            let close = match body {
+                // Without the range, the same bytes could be received twice.
+                Some(body) if !chunks.is_empty() => {
+                    Ask::new(&line).body(body).header("content-range", "4-9")
+                }
+                Some(body) => Ask::new(&line).body(body),
+                None => Ask::new(&line),
+            };
+            let (answers, are_done) = race.run([&close, &close], turns, || ());
+            let context = format!("{chunks:?} {turns:?}: {answers:?}");
+            let statuses = answers.each_ref().map(|answer| answer.status);
+            match statuses {
+                [201, 201] => succeeded += 1,
+                // The last chunk came by the other request, which has yet to close the upload.
+                [201, 416] | [416, 201] if body.is_some() => {}
+                [201, 503] | [503, 201] => {
+                    let refused = answers.iter().find(|answer| answer.status == 503);
+                    let found = String::from_utf8_lossy(&refused.unwrap().body).into_owned();
+                    assert!(found.contains("another"), "{context}");
+                }
+                _ => panic!("{context}"),
+            }
+            let log = race.host.log.borrow().join("\n");
+            assert!(!log.contains("the store failed"), "{context}: {log}");
+            // A repeated request gets the answer of the first.
+            assert_eq!(ask(&race.isolates[1], &close).status, 201, "{context}");
+            are_done
+        });
+        assert!(succeeded > 0, "{chunks:?}");
+    }
+}
+
+#[test]
+fn a_closed_upload_gives_no_right_that_its_closing_did_not() {
+    let race = Race::new();
+    let line = begin(&race, LAYER, &[]);
+    assert_eq!(
+        ask(&race.isolates[0], &Ask::new(&line).body(LAYER)).status,
+        201
+    );
+    let chunked = begin(&race, LAYER, &[LAYER]);
+    assert_eq!(race.status(&chunked), 201);
+    for line in [&line, &chunked] {
+        assert_eq!(race.status(line), 201);
+        // Of another blob, although the repository has it.
+        let other = line.replace(&digest(LAYER).to_string(), &digest(b"none").to_string());
+        assert_eq!(race.status(&other), 404);
+        // In another repository.
+        assert_eq!(race.status(&line.replace("/v2/a/", "/v2/b/")), 404);
+    }
+    let other = chunked.replace(&digest(LAYER).to_string(), &digest(CONFIG).to_string());
+    assert_eq!(race.status(&other), 404);
+    // Without the right, a client that may only push can't tell which blobs the repository has.
+    let rules = r#"[{"repositories": ["**"], "who": ["users"], "may": ["push"]}]"#;
+    let pushes = registry_on(
+        race.store.clone(),
+        race.host.clone(),
+        &[("STRATA_RULES", rules)],
+    );
+    assert_eq!(ask(&pushes, &Ask::new(&line)).status, 404);
+    assert_eq!(ask(&pushes, &Ask::new(&chunked)).status, 201);
+    for delete in [
+        format!("DELETE /v2/a/manifests/{}", image_digest()),
+        format!("DELETE /v2/a/blobs/{}", digest(LAYER)),
+    ] {
+        assert_eq!(race.status(&delete), 202);
+    }
+    assert_eq!(race.status(&line), 404);
 }

@@ -49,7 +49,7 @@ impl<P: Platform> Registry<P> {
                 let digest = digest.as_ref().ok_or_else(unnamed)?;
                 let payload = request.payload();
                 uploads
-                    .close_upload(payload, name, *id, hint, digest)
+                    .close_upload(payload, of.caller, name, (*id, hint), digest)
                     .await?;
                 Ok(reply::upload::stored(name, digest))
             }

@@ -1,9 +1,11 @@
 //! Closing an upload: its extents become a blob.
 
 use futures_util::future::{join, try_join};
+use http::StatusCode;
 use serde_json::json as detail;
 
 use crate::{
+    access::Caller,
     digest::Digest,
     error::{Code, Error, RETRY_AFTER},
     name::Name,
@@ -23,7 +25,7 @@ use crate::{
     store::{
         Content, PutOptions, Streams as _,
         bucket::StreamPart,
-        document::{BlobKind, Record, to_json},
+        document::{BlobKind, Record, from_json, to_json},
         key::Key,
     },
     upload::{Extent, Step, Upload, UploadHint, UploadId},
@@ -39,8 +41,20 @@ pub(in crate::registry) struct SealedUpload {
     pub(in crate::registry) by: Delivery,
 }
 
-/// The message for a client whose upload another request has continued.
-const MOVED_ON: &str = "the upload has moved on";
+/// The error for a client whose upload another request has continued or ended.
+fn moved_on(id: UploadId, upload: Upload) -> UploadError {
+    if upload.is_open() {
+        UploadError::out_of_order(id, upload, "the upload has moved on")
+    } else {
+        unknown(id).into()
+    }
+}
+
+/// Whether the cause of an error can be another request that closed the upload: it is unknown, or
+/// the store failed, perhaps to read extents that were deleted.
+fn may_be_closed(error: &Error) -> bool {
+    error.status() == StatusCode::NOT_FOUND || error.cause().is_some()
+}
 
 /// Whether the only extent must be read again, because it was hashed by another algorithm. If the
 /// upload has ended, the extent may be gone.
@@ -72,7 +86,27 @@ fn require_digest(expected: &Digest, found: &Digest) -> Result<(), Error> {
 
 impl<P: Platform> Uploads<P> {
     /// end-6: closes an upload, with a last chunk or without.
+    ///
+    /// Another request may close it as the same blob at this moment.
+    /// An earlier one may have done so, and its reply was lost.
     pub(in crate::registry) async fn close_upload(
+        &self,
+        payload: Payload<'_, P::Body>,
+        caller: &Caller,
+        name: &Name,
+        (id, hint): (UploadId, &UploadHint),
+        digest: &Digest,
+    ) -> Result<(), UploadError> {
+        match self.close_once(payload, name, id, hint, digest).await {
+            Err(UploadError::Other(error)) if may_be_closed(&error) => {
+                let closed = self.close_again(caller, name, id, digest, error).await;
+                Ok(closed?)
+            }
+            closed => closed,
+        }
+    }
+
+    async fn close_once(
         &self,
         payload: Payload<'_, P::Body>,
         name: &Name,
@@ -86,11 +120,11 @@ impl<P: Platform> Uploads<P> {
         {
             let closed = self.close_open(payload, session, upload, digest).await;
             if closed.as_ref().is_err_and(UploadError::is_of_client)
-                && let Ok((Upload { last, .. }, _)) = self.list_steps(name, id).await
-                && matches!(last, Step::Closing { .. } | Step::Done { .. })
+                && let Ok((upload, _)) = self.list_steps(name, id).await
+                && !upload.is_open()
             {
                 // The hint is older than the close that this request repeats.
-                return Ok(self.close_again(session, &last, digest).await?);
+                return Err(unknown(id).into());
             }
             return closed;
         }
@@ -134,10 +168,9 @@ impl<P: Platform> Uploads<P> {
                 let upload = self.receive(&mut payload, session, upload).await?;
                 self.close(session, upload, digest).await?;
             }
-            Step::Closing { .. } | Step::Done { .. } => {
-                self.close_again(session, &upload.last, digest).await?;
+            Step::Closing { .. } | Step::Done { .. } | Step::Dead => {
+                return Err(unknown(session.id).into());
             }
-            Step::Dead => return Err(unknown(session.id).into()),
         }
         Ok(())
     }
@@ -174,11 +207,8 @@ impl<P: Platform> Uploads<P> {
             }
             Step::Received { .. } => {
                 let (listed, extents) = self.list_steps(name, id).await?;
-                if !listed.is_open() {
-                    return Err(unknown(id).into());
-                }
                 if listed != upload {
-                    return Err(UploadError::out_of_order(id, listed, MOVED_ON));
+                    return Err(moved_on(id, listed));
                 }
                 self.require_digest_of(digest, &extents).await?;
                 extents
@@ -193,11 +223,7 @@ impl<P: Platform> Uploads<P> {
             .begin_closing(session, upload.number + 1, digest, by)
             .await?
         {
-            let listed = self.list_steps(name, id).await?.0;
-            if listed.is_open() {
-                return Err(UploadError::out_of_order(id, listed, MOVED_ON));
-            }
-            return Ok(self.close_again(session, &listed.last, digest).await?);
+            return Err(moved_on(id, self.list_steps(name, id).await?.0));
         }
 
         let sealed = SealedUpload {
@@ -321,40 +347,64 @@ impl<P: Platform> Uploads<P> {
         Err(swept_meanwhile(digest))
     }
 
-    /// Repeats a close: it keeps and links the blob, and writes or deletes nothing of the session.
+    /// Repeats the closing of an upload that was closed as this blob: keeps and links the blob, and
+    /// writes or deletes nothing of the session. Fails with `error` if it was not closed as that.
+    ///
+    /// Only verified bytes lead to a closing step, so it is reason enough for a right.
+    /// Nothing tells why an upload without steps has none: a whole blob came through it, or the
+    /// sweep ended it.
+    /// Then the caller gets no right that the repository lacks, and learns nothing that it could
+    /// not read.
     async fn close_again(
         &self,
-        Session { name, id, .. }: Session<'_>,
-        last: &Step,
+        caller: &Caller,
+        name: &Name,
+        id: UploadId,
         digest: &Digest,
+        error: Error,
     ) -> Result<(), Error> {
-        let by = Delivery::Push;
-        match last {
-            Step::Closing { digest: closed } | Step::Done { digest: closed, .. }
-                if closed == digest =>
-            {
-                let bound = self.grants.bound();
-                self.grants
-                    .keep(name, &[digest], &by.reason(), bound)
-                    .await?;
-                match self.grants.record(digest).await? {
-                    Some(record) => {
-                        self.grants.link(name, digest, &record, by.right()).await;
-                        Ok(())
-                    }
-                    None if matches!(last, Step::Closing { .. }) => Err(Error::unavailable(
-                        "the upload is being closed by another request; try again",
-                        RETRY_AFTER,
-                    )),
-                    None => Err(unknown(id)),
+        let upload = match self.list_steps(name, id).await {
+            Ok((upload, _)) => upload,
+            Err(unknown) if unknown.status() == StatusCode::NOT_FOUND => {
+                let is_linked = self.grants.may_pull(caller, name)
+                    && self.grants.readable(name, digest).await?.is_some()
+                    && self
+                        .link_present(name, digest, Delivery::Push)
+                        .await?
+                        .is_some();
+                return if is_linked { Ok(()) } else { Err(error) };
+            }
+            Err(error) => return Err(error),
+        };
+        let closing = match &upload.last {
+            Step::Dead => {
+                let before = Key::step(name, id, upload.number.saturating_sub(1));
+                match self.store.head(&before).await? {
+                    Some(meta) => from_json(&before, &meta.metadata)?,
+                    None => Step::Dead,
                 }
             }
+            last => last.clone(),
+        };
+        match closing {
+            Step::Closing { digest: closed } | Step::Done { digest: closed, .. }
+                if closed == *digest => {}
             Step::Start { .. }
             | Step::Received { .. }
             | Step::Closing { .. }
             | Step::Done { .. }
-            | Step::Dead => Err(unknown(id)),
+            | Step::Dead => return Err(error),
         }
+        let linked = self.link_present(name, digest, Delivery::Push).await?;
+        if linked.is_some() {
+            return Ok(());
+        }
+        let is_unknown = error.status() == StatusCode::NOT_FOUND;
+        if is_unknown && matches!(upload.last, Step::Closing { .. }) {
+            let found = "the upload is being closed by another request; try again";
+            return Err(Error::unavailable(found, RETRY_AFTER));
+        }
+        Err(error)
     }
 
     async fn require_digest_of(&self, digest: &Digest, extents: &[Extent]) -> Result<(), Error> {

@@ -68,7 +68,7 @@ pub enum At {
         /// The extents that the session received.
         extents: Extents,
     },
-    /// Another closer, or a sweeper, was first: list the steps.
+    /// Another closer, or a sweeper, was first, or the upload has ended: list the steps.
     Lost,
     /// 5 look.
     Look {
@@ -263,7 +263,7 @@ impl Client {
             At::ListChunks { number } => {
                 let chain = world.store.chain(session);
                 if chain.last.is_none_or(|(last, _, _)| last != number) {
-                    return self.refused(world);
+                    return self.to(Place::Upload(At::Lost));
                 }
                 let (closing, extents) = (number + 1, chain.extents);
                 self.bound()
@@ -280,7 +280,8 @@ impl Client {
                 if is_right {
                     self.to(Place::Upload(At::Claim { closing, extents }))
                 } else {
-                    self.refused(world)
+                    // Another closer may have deleted them.
+                    self.to(Place::Upload(At::Lost))
                 }
             }
             At::Claim { closing, extents } => {
@@ -302,6 +303,12 @@ impl Client {
             At::Lost => match world.store.chain(session).last {
                 Some((number, last @ (Step::Closing | Step::Done), _)) => {
                     self.read(number, last, operation, world)
+                }
+                // It was closed, and another record came first, or its closer died.
+                Some((number, Step::Dead, _))
+                    if step(world, session, number - 1) == Some(Step::Closing) =>
+                {
+                    self.to(Place::Keep(keep::At::first(world), After::Again))
                 }
                 Some(_) | None => self.refused(world),
             },
@@ -450,7 +457,8 @@ impl Client {
 
     fn read_to_close(self, number: u8, last: Step, world: &World<'_>) -> Self {
         match last {
-            Step::Start | Step::Dead => self.refused(world),
+            Step::Start => self.refused(world),
+            Step::Dead => self.to(Place::Upload(At::Lost)),
             Step::Received {
                 extent,
                 bytes,
