@@ -1,6 +1,6 @@
-// Starts the built Worker on a simulated edge: several isolates that share R2 and KV, which are
-// played from memory with the platform's latencies, failures and limits, and time that passes
-// faster.
+// Starts the built Worker on a simulated edge: several isolates that share R2, KV and the Cache
+// API. They are played from memory with the platform's latencies, failures and limits, and time
+// that passes faster.
 //
 // All times are of the simulated clock, which runs `speed` times as fast as the machine's. So the
 // time of the processor and of the client's connection is multiplied by it, and a latency of less
@@ -15,7 +15,7 @@ const inside = join(dirname(fileURLToPath(import.meta.url)), "inside");
 const MIB = 1 << 20;
 
 /** The platform's latencies in milliseconds, with the bucket near and on another continent. */
-export const NEAR = { r2: 20, "r2.uploadPart": [200, 500], "kv.hit": 5, "kv.miss": 200, kv: 20 };
+export const NEAR = { r2: 20, "r2.uploadPart": [200, 500], "kv.hit": 5, "kv.miss": 200, kv: 20, cache: 5 };
 export const FAR = { ...NEAR, r2: 200, "r2.uploadPart": [500, 2000] };
 
 /** What a simulation plays unless it is told otherwise. */
@@ -56,28 +56,32 @@ const PLAY = {
  * @param {number} [options.speed] how many times as fast the simulated clock is
  * @param {number} [options.seed] failures and latencies are drawn from it
  * @param {number} [options.isolates] how many isolates run the Worker
- * @param {number} [options.locations] how many locations they are in: each has its own cache of KV
+ * @param {boolean} [options.https] serve TLS: without it the Worker does not use the Cache API
+ * @param {number} [options.locations] how many locations they are in: each has its own Cache API
+ *   and cache of KV
  * @param {Record<string, any>} [options.vars] added to the environment
  * @param {Record<string, string | Uint8Array>} [options.modules] another Worker's modules
  */
-export async function simulate({ speed = 20, seed = 1, isolates = 1, locations = 1, vars, modules, ...play } = {}) {
+export async function simulate(options = {}) {
+  const { speed = 20, seed = 1, isolates = 1, locations = 1, https = false, vars, modules, ...play } = options;
   const unknown = Object.keys(play).filter((name) => !Object.hasOwn(PLAY, name));
   if (unknown.length > 0) throw new TypeError(`the simulated edge has no option ${unknown.join(", ")}`);
   const began = Date.now();
   const absolute = absoluteTo(began);
-  const options = (isolate) => {
+  const optionsOf = (isolate) => {
     const own = { seed: seed * 1000 + isolate, location: isolate % locations };
     return `export default ${JSON.stringify({ ...PLAY, ...absolute(play), began, speed, ...own })};`;
   };
   const running = await start({
+    https,
     isolates,
     // The harness is patient with KV. Here its latency is played.
     vars: { STRATA_WARM_HEDGE_MS: undefined, ...vars },
     ...(modules && { modules }),
     buckets: [],
     namespaces: [],
-    probe: (isolate) => ({ ...read("played.mjs", "clock.mjs", "memories.mjs"), "play.mjs": options(isolate) }),
-    beside: { STORE: { ...read("store.mjs", "clock.mjs"), "play.mjs": options(0) } },
+    probe: (isolate) => ({ ...read("played.mjs", "clock.mjs", "memories.mjs"), "play.mjs": optionsOf(isolate) }),
+    beside: { STORE: { ...read("store.mjs", "clock.mjs"), "play.mjs": optionsOf(0) } },
     flags: ["nodejs_als"],
   });
   return new Simulated(running, { began, speed, isolates });
@@ -188,7 +192,7 @@ class Simulated {
     }
   }
 
-  /** Returns what is stored: `objects`, and the keys of `values` and of `uploads`. */
+  /** Returns what is stored: `objects`, and the keys of `values`, `entries` and `uploads`. */
   stored() {
     return this.#running.askOf("STORE", "read");
   }

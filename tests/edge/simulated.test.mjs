@@ -27,6 +27,15 @@ const calls = {
     writable.close();
     return BUCKET.put(key, readable);
   },
+  async keep(_, address, text, seconds) {
+    const headers = { "cache-control": \`public, max-age=\${seconds}\` };
+    await (await caches.open("any")).put(address, new Response(text, { headers }));
+  },
+  async match(_, address, range) {
+    const request = new Request(address, { headers: range ? { range } : {} });
+    const found = await (await caches.open("any")).match(request);
+    return found && \`\${found.status} \${await found.text()}\`;
+  },
   async parts({ BUCKET }, key, sizes, change) {
     const upload = await BUCKET.createMultipartUpload(key);
     const parts = [];
@@ -153,6 +162,20 @@ describe("the play", () => {
     takes((await times())[0], 20_000);
     await edge.sleep(60_000);
     assert.equal((await make([get], 1))[0].value, null, "it has expired");
+  });
+
+  test("the Cache API of a location keeps entries for their time, and gives ranges of them", async () => {
+    await edge.set({ latency: { cache: 1000 } });
+    const address = "https://registry.example/entry";
+    await make([["keep", address, "0123456789", 120]], 0);
+    await edge.reset();
+    // The first and the third isolate are in one location.
+    const found = async (isolate, ...range) => (await make([["match", address, ...range]], isolate))[0].value;
+    assert.deepEqual([await found(0), await found(2, "bytes=3-5")], ["200 0123456789", "206 345"]);
+    assert.equal(await found(1), null);
+    for (const time of await times()) takes(time, 1000);
+    await edge.sleep(120_000);
+    assert.equal(await found(0), null);
   });
 
   test("calls fail at a rate, and half of them take effect", async () => {

@@ -1,5 +1,5 @@
-// Puts simulated R2 and KV before a built Worker, in its isolate: with latencies, failures, limits
-// of the platform, and a record of every call.
+// Puts simulated R2, KV and Cache API before a built Worker, in its isolate: with latencies,
+// failures, limits of the platform, and a record of every call.
 import { AsyncLocalStorage } from "node:async_hooks";
 import { WorkerEntrypoint, env } from "cloudflare:workers";
 import { now, until } from "./clock.mjs";
@@ -9,7 +9,7 @@ import worker from "./index.js";
 
 /** The requests and triggers since the last reset, in the order of their start. */
 let invocations = [];
-/** Their calls of R2 and KV, in the order of their start. */
+/** Their calls of R2, KV and the Cache API, in the order of their start. */
 let calls = [];
 /** The chosen faults that are left. */
 let faults = [];
@@ -116,6 +116,7 @@ const MESSAGES = {
 
 function messageOf(name, kind) {
   const [store, method] = name.split(".");
+  if (store === "cache") return MESSAGES.hang;
   return store === "r2"
     ? `${method}: ${MESSAGES[kind]}`
     : `KV ${method.toUpperCase()} failed: 500 Internal Server Error`;
@@ -378,6 +379,37 @@ class KvNamespace {
     });
   }
 }
+
+/**
+ * The Cache API of the location. The host of an address is not part of its key: only the harness
+ * gives each isolate another one.
+ */
+const cache = {
+  async match(request) {
+    const { url, headers } = new Request(request);
+    const key = new URL(url).pathname;
+    const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(headers.get("range") ?? "") ?? [];
+    const range = first && { offset: Number(first), length: last - first + 1 };
+    const found = await call("cache.match", key, 0, async (works) => {
+      if (!works) return undefined;
+      const response = await ask({ call: "match", key, range, location: play.location });
+      return response.ok ? { response, bytes: Number(response.headers.get("content-length")) } : undefined;
+    });
+    return found?.response;
+  },
+
+  async put(request, response) {
+    const key = new URL(new Request(request).url).pathname;
+    const { body, headers } = response;
+    const control = headers.get("cache-control");
+    await call("cache.put", key, Number(headers.get("content-length")), async (works) => {
+      if (!works) return drain(body);
+      await send("keep", { key, control, location: play.location }, body);
+    });
+  },
+};
+
+Object.defineProperty(globalThis, "caches", { value: { open: async () => cache, default: cache } });
 
 const { STORE: _, ...others } = env;
 const bound = { ...others, BUCKET: new R2Bucket(), WARM: new KvNamespace() };

@@ -1,5 +1,5 @@
-// The one store behind the simulated R2 and KV of all isolates, in the memory of a Worker of its
-// own. Each change is made without an await, so it is atomic.
+// The one store behind the simulated R2, KV and Cache API of all isolates, in the memory of a
+// Worker of its own. Each change is made without an await, so it is atomic.
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { now } from "./clock.mjs";
 import play from "./play.mjs";
@@ -20,6 +20,8 @@ let uploads = new Map();
 let values = new Map();
 /** What the locations of KV have cached, by location and key: `{ value, until }`. */
 let caches = new Map();
+/** Entries of the Cache API by location and key: `{ size, bytes, expires }`. */
+let entries = new Map();
 /** When a key was last written, by store and key. */
 let writes = new Map();
 
@@ -29,7 +31,8 @@ export default class extends WorkerEntrypoint {
     const { call, ...args } = JSON.parse(decodeURIComponent(request.headers.get("play")));
     try {
       if (call === "get") return read(args, this.ctx);
-      const value = await (call === "put" ? put : uploadPart)(args, request);
+      if (call === "match") return match(args, this.ctx);
+      const value = await { put, uploadPart, keep }[call](args, request);
       return Response.json({ value });
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
@@ -94,11 +97,12 @@ export default class extends WorkerEntrypoint {
 
 /** The interface for the harness. */
 export class Probe extends WorkerEntrypoint {
-  /** Returns the objects without their bytes, the keys of the values, and the uploads. */
+  /** Returns the objects without their bytes, the keys of values and entries, and the uploads. */
   read() {
     return {
       objects: keys().map((key) => described(objects.get(key))),
       values: [...values.keys()],
+      entries: [...entries.keys()],
       uploads: [...uploads.values()].map(({ key, parts }) => ({ key, parts: parts.size })),
     };
   }
@@ -114,6 +118,7 @@ export class Probe extends WorkerEntrypoint {
     uploads = new Map();
     values = new Map();
     caches = new Map();
+    entries = new Map();
     writes = new Map();
     sorted = undefined;
   }
@@ -260,8 +265,28 @@ function read({ key, range = {} }, context) {
   if (offset < 0 || length < 0 || (length === 0 && size > 0))
     throw new Refusal("The requested range is not satisfiable (10039)");
   const found = { ...described(object), range: { offset, length } };
-  const body = bytes ? bytes.subarray(offset, offset + length) : zeros(length, context);
-  return new Response(body, { headers: { play: encodeURIComponent(JSON.stringify(found)) } });
+  const headers = { play: encodeURIComponent(JSON.stringify(found)) };
+  return new Response(part(bytes, offset, length, context), { headers });
+}
+
+const part = (bytes, offset, length, context) =>
+  bytes ? bytes.subarray(offset, offset + length) : zeros(length, context);
+
+/** Writes an entry of the Cache API. */
+async function keep({ key, control, location }, request) {
+  const { size, bytes } = await take(request);
+  const seconds = Number(/max-age=(\d+)/.exec(control)?.[1]);
+  entries.set(`${location} ${key}`, { size, bytes, expires: now() + seconds * SECOND });
+}
+
+/** Answers with an entry, or a range of it, or 404. */
+function match({ key, range, location }, context) {
+  const entry = entries.get(`${location} ${key}`);
+  if (!(entry?.expires > now())) return new Response(null, { status: 404 });
+  const { offset, length } = range ?? { offset: 0, length: entry.size };
+  const headers = { "content-length": length, "content-type": "application/octet-stream" };
+  const body = part(entry.bytes, offset, length, context);
+  return new Response(body, { status: range ? 206 : 200, headers });
 }
 
 function zeros(length, context) {
