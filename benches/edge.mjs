@@ -418,7 +418,8 @@ async function sweep(edge, grace) {
 
 async function pulls(print, options) {
   const LAYERS = 10;
-  const play = { speed: 1, isolates: 3, latency: {}, keep: MIB, throttle: false };
+  // Over TLS, so that the Worker uses the Cache API.
+  const play = { https: true, speed: 1, isolates: 3, latency: {}, keep: MIB, throttle: false };
   const WAYS = ["cold", "hot", "warm"];
   const tables = [];
   for (const [distance, latency] of Object.entries({ near: NEAR, far: FAR })) {

@@ -36,7 +36,8 @@ use hyper_util::rt::TokioIo;
 use strata::{
     digest::{Algorithm, Digest},
     host::{
-        Ask, Clock, Fetch, FetchError, KeyDerivation, Level, Log, Random, RateLimit, Reply, SignIns,
+        Ask, Cache, Clock, Fetch, FetchError, KeyDerivation, Level, Log, Random, RateLimit, Reply,
+        SignIns,
     },
     memory::{
         MadeItems, MemoryBody, MemoryBytes, MemoryHasher, MemoryHost, MemoryReader, MemoryStreams,
@@ -328,6 +329,27 @@ impl Fetch for Native {
     async fn fetch(&self, ask: Ask) -> Result<Reply<MemoryBody>, FetchError> {
         let found = format!("this example mirrors nothing, asked for {}", ask.url);
         Err(FetchError::Failed(found))
+    }
+}
+
+impl Cache for Native {
+    async fn cached(
+        &self,
+        address: &str,
+        size: u64,
+        range: Option<ByteRange>,
+    ) -> Result<Option<MemoryBody>, StoreError> {
+        self.0.cached(address, size, range).await
+    }
+
+    async fn cache(
+        &self,
+        address: &str,
+        body: MemoryBody,
+        size: u64,
+        time_to_live: Duration,
+    ) -> Result<(), StoreError> {
+        self.0.cache(address, body, size, time_to_live).await
     }
 }
 

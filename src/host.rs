@@ -4,19 +4,23 @@ use std::{fmt, future::Future, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::{store::Streams, time::Timestamp};
+use crate::{
+    range::ByteRange,
+    store::{StoreError, Streams},
+    time::Timestamp,
+};
 
 /// All functions of a platform beside its stores. Clones share all state.
 ///
 /// It is implemented for every type with the other traits of this module. Code that needs one of
 /// these traits is bound by that one. So a bound shows which functions the code may use.
 pub trait Host:
-    Clock + Random + KeyDerivation + RateLimit + Fetch + Log + Streams + Clone + 'static
+    Clock + Random + KeyDerivation + RateLimit + Fetch + Cache + Log + Streams + Clone + 'static
 {
 }
 
 impl<H> Host for H where
-    H: Clock + Random + KeyDerivation + RateLimit + Fetch + Log + Streams + Clone + 'static
+    H: Clock + Random + KeyDerivation + RateLimit + Fetch + Cache + Log + Streams + Clone + 'static
 {
 }
 
@@ -74,6 +78,38 @@ pub trait Fetch: Streams {
     ///
     /// [`FetchError`] if no reply came. A reply of any status is no error.
     fn fetch(&self, ask: Ask) -> impl Future<Output = Result<Reply<Self::Body>, FetchError>>;
+}
+
+/// Streams bytes into and out of the cache of this location, which its isolates share. It may
+/// forget an entry at any time.
+///
+/// An entry is named by an address of the registry's own host.
+pub trait Cache: Streams {
+    /// Opens an entry of `size` bytes, or a range of it. `None` if the cache does not have it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Length`] if the entry has another size, and the platform's failure.
+    fn cached(
+        &self,
+        address: &str,
+        size: u64,
+        range: Option<ByteRange>,
+    ) -> impl Future<Output = Result<Option<Self::Body>, StoreError>>;
+
+    /// Writes an entry: a stream of `size` bytes. It is complete when this returns, and absent if
+    /// the stream fails.
+    ///
+    /// # Errors
+    ///
+    /// The failure of the stream or of the platform.
+    fn cache(
+        &self,
+        address: &str,
+        body: Self::Body,
+        size: u64,
+        time_to_live: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>>;
 }
 
 /// Writes the log of the operator.

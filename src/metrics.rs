@@ -38,7 +38,8 @@ impl Metrics {
         let metrics = Self::enter(Registry::new())?;
         // Series start at zero: an absent series would be unknown.
         for kind in Kind::ALL {
-            for tier in Tier::ALL {
+            let has_kind = |tier: &Tier| *tier != Tier::Near || kind == Kind::Blob;
+            for tier in Tier::ALL.into_iter().filter(has_kind) {
                 of(&metrics.hits, tier, kind);
                 of(&metrics.misses, tier, kind);
             }
@@ -47,6 +48,7 @@ impl Metrics {
             metrics.holds(Tier::Hot, kind, 0);
             metrics.joins.with_label_values(&[kind.name()]);
         }
+        of(&metrics.stores, Tier::Near, Kind::Blob);
         for outcome in PassOutcome::ALL {
             metrics.passes.with_label_values(&[outcome.name()]);
         }

@@ -29,6 +29,11 @@ impl ByteRange {
         }
     }
 
+    /// The range of all bytes of content. `None` if it has none.
+    pub fn all(size: u64) -> Option<Self> {
+        Self::new(0, size.checked_sub(1)?)
+    }
+
     /// The offset of the first byte.
     pub const fn first(self) -> u64 {
         self.first

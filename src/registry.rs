@@ -25,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join;
 use http::{HeaderValue, Method};
 use serde_json::json;
 
@@ -318,11 +319,12 @@ impl<P: Platform> Registry<P> {
     /// change no response.
     pub async fn finish(&self, mut rest: After<P::Bytes>) {
         let sender = rest.sender.take();
-        self.ledger.scope(sender, self.finish_after(rest)).await;
+        let work = rest.take_work();
+        let all = async { join(work, self.finish_after(rest)).await };
+        self.ledger.scope(sender, all).await;
     }
 
-    async fn finish_after(&self, mut rest: After<P::Bytes>) {
-        rest.work().await;
+    async fn finish_after(&self, rest: After<P::Bytes>) {
         for learnt in rest.learnt {
             if let Err(error) = self.mirror.store_learnt(learnt).await {
                 log_failure(&self.host, "response of an upstream not stored", &error);

@@ -165,6 +165,7 @@ fn policy(
         hot_retention: Duration::from_secs(table::STRATA_HOT_SECONDS.read(get)?),
         warm_blob_bytes: table::STRATA_WARM_BLOB_BYTES.read(get)?,
         warm_retention: Duration::from_secs(warm_retention),
+        near_retention: Duration::from_secs(table::STRATA_NEAR_SECONDS.read(get)?),
         warm_reads: table::STRATA_WARM_READS.read(get)?,
         warm_span_reads: table::STRATA_WARM_SPAN_READS.read(get)?,
         half_life: Duration::from_secs(table::STRATA_HALF_LIFE_SECONDS.read(get)?),

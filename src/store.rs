@@ -35,6 +35,8 @@ pub mod frequency;
 pub mod hot;
 #[doc(hidden)]
 pub mod key;
+#[doc(hidden)]
+pub mod near;
 pub mod policy;
 pub mod retry;
 pub mod suite;

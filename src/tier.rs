@@ -5,6 +5,9 @@
 pub enum Tier {
     /// The memory of this isolate.
     Hot,
+    /// The cache of this location, which its isolates share: the Cache API. It has the bytes of
+    /// large blobs only.
+    Near,
     /// The cache that isolates share, which may be stale or miss values: Workers KV.
     Warm,
     /// The store, which is the only source of truth: R2.
@@ -15,12 +18,19 @@ pub enum Tier {
 
 impl Tier {
     /// All tiers, the nearest first.
-    pub const ALL: [Self; 4] = [Self::Hot, Self::Warm, Self::Cold, Self::Upstream];
+    pub const ALL: [Self; 5] = [
+        Self::Hot,
+        Self::Near,
+        Self::Warm,
+        Self::Cold,
+        Self::Upstream,
+    ];
 
     /// The label in metrics, in the log and in the `X-Strata-Tier` header, such as `hot`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hot => "hot",
+            Self::Near => "near",
             Self::Warm => "warm",
             Self::Cold => "cold",
             Self::Upstream => "upstream",

@@ -16,13 +16,15 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     digest::Algorithm,
     host::{
-        Ask, Clock, Fetch, FetchError, KeyDerivation, Level, Log, Random, RateLimit, Reply, SignIns,
+        Ask, Cache, Clock, Fetch, FetchError, KeyDerivation, Level, Log, Random, RateLimit, Reply,
+        SignIns,
     },
     memory::{
         body::MemoryBody,
         bytes::MemoryBytes,
         streams::{MemoryHasher, MemoryReader, MemoryStreams},
     },
+    range::ByteRange,
     store::{Piece, Received, StoreError, Streams},
     time::Timestamp,
 };
@@ -30,7 +32,8 @@ use crate::{
 /// A host whose clock is set, whose random bytes follow from a seed, and which reaches no other
 /// server. Clones share all state.
 ///
-/// It keeps the last 1,000 lines of the log, and its rate limiter admits every sign-in.
+/// It keeps the last 1,000 lines of the log, its rate limiter admits every sign-in, and its cache
+/// keeps nothing.
 #[derive(Clone)]
 pub struct MemoryHost {
     now: Rc<Cell<Timestamp>>,
@@ -139,6 +142,28 @@ impl Fetch for MemoryHost {
     async fn fetch(&self, ask: Ask) -> Result<Reply<MemoryBody>, FetchError> {
         let found = format!("a host in memory reaches no server, asked for {}", ask.url);
         Err(FetchError::Failed(found))
+    }
+}
+
+impl Cache for MemoryHost {
+    async fn cached(
+        &self,
+        _address: &str,
+        _size: u64,
+        _range: Option<ByteRange>,
+    ) -> Result<Option<MemoryBody>, StoreError> {
+        Ok(None)
+    }
+
+    async fn cache(
+        &self,
+        _address: &str,
+        body: MemoryBody,
+        _size: u64,
+        _time_to_live: Duration,
+    ) -> Result<(), StoreError> {
+        MemoryStreams.discard(body).await;
+        Ok(())
     }
 }
 

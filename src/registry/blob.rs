@@ -25,6 +25,7 @@ use crate::{
         bucket::{Bucket, StreamPart},
         document::{BlobKind, Reason, Record, from_json, is_blob},
         key::{Key, Prefix},
+        near::NearWrites,
         tiers::{KnownLink, Tiers, Wanted},
         trace::Trace,
         warm::TierContent,
@@ -34,6 +35,7 @@ use crate::{
 };
 
 mod link;
+mod near;
 
 /// Stored blobs: reading and deleting them.
 pub(super) struct Blobs<P: Platform> {
@@ -42,6 +44,7 @@ pub(super) struct Blobs<P: Platform> {
     host: P::Host,
     metrics: Rc<Metrics>,
     grants: Rc<Grants<P>>,
+    near: Rc<NearWrites>,
 }
 
 impl<P: Platform> Clone for Blobs<P> {
@@ -52,6 +55,7 @@ impl<P: Platform> Clone for Blobs<P> {
             host: self.host.clone(),
             metrics: self.metrics.clone(),
             grants: self.grants.clone(),
+            near: self.near.clone(),
         }
     }
 }
@@ -64,6 +68,7 @@ impl<P: Platform> Blobs<P> {
             host: parts.host.clone(),
             metrics: parts.metrics.clone(),
             grants,
+            near: Rc::default(),
         }
     }
 
@@ -209,24 +214,30 @@ impl<P: Platform> Blobs<P> {
     ) -> Result<Option<Pulled<P>>, Error> {
         let size = known.record.size();
         if pull.is_head {
-            if !known.seen.get() {
-                let start = self.host.now();
-                let found = self.store.head(&Key::blob(digest)).await?;
-                trace.step("blob", Tier::Cold, self.host.now().since(start));
-                known.seen.set(found.is_some_and(|meta| is_blob(&meta)));
-            }
-            return Ok(known.seen.get().then_some(Pulled {
+            let sees = self.sees(digest, known, trace).await?;
+            return Ok(sees.then_some(Pulled {
                 selected: Selected::All(size),
                 body: Body::Empty,
             }));
         }
         let ranges = pull.select("blob", &etag(digest), size)?;
+        let one = match ranges.as_deref() {
+            None => Some(Selected::All(size)),
+            Some([range]) => Some(Selected::Range(*range, size)),
+            Some(_) => None,
+        };
+        if let Some(selected) = one.filter(|_| self.may_be_near(pull.origin, size)) {
+            let near = Box::pin(self.open_near(pull.origin, digest, known, &selected, trace));
+            if let Some(body) = near.await? {
+                return Ok(Some(Pulled { selected, body }));
+            }
+        }
         let Some(source) = self.source(digest, known, trace).await? else {
             return Ok(None);
         };
         let (selected, parts, length) = match ranges.as_deref() {
             None => {
-                let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
+                let all = ByteRange::all(size);
                 (Selected::All(size), source.pieces(digest, all), size)
             }
             Some([range]) => {
@@ -250,6 +261,23 @@ impl<P: Platform> Blobs<P> {
         }))
     }
 
+    /// Whether the bytes of a blob were seen where the link says. They may be gone, or may have
+    /// been set aside, since it was written.
+    async fn sees(
+        &self,
+        digest: &Digest,
+        known: &KnownLink,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<bool, Error> {
+        if !known.seen.get() {
+            let start = self.host.now();
+            let found = self.store.head(&Key::blob(digest)).await?;
+            trace.step("blob", Tier::Cold, self.host.now().since(start));
+            known.seen.set(found.is_some_and(|meta| is_blob(&meta)));
+        }
+        Ok(known.seen.get())
+    }
+
     /// The source of a blob's bytes.
     /// Small blobs that are held in memory come from the nearest tier, others are streamed from the
     /// cold tier.
@@ -267,7 +295,7 @@ impl<P: Platform> Blobs<P> {
             return Ok(Some(BlobSource::Record(&known.record)));
         }
         let cold = async || {
-            let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
+            let all = ByteRange::all(size);
             let pieces = locate(&known.record, digest, all);
             let body = self.open_held(pieces, size, trace).await?;
             let bytes = match body {

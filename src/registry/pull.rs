@@ -22,6 +22,8 @@ pub(super) struct Pull<'a> {
     pub(super) is_head: bool,
     /// The `Range` header.
     pub(super) range: Option<&'a HeaderValue>,
+    /// The scheme and host by which the client reached the registry.
+    pub(super) origin: &'a str,
     if_range: Option<&'a str>,
     if_none_match: Option<&'a str>,
 }
@@ -32,6 +34,7 @@ impl<'a> Pull<'a> {
         Self {
             is_head: request.method == Method::HEAD,
             range: request.headers.get(header::RANGE),
+            origin: &request.origin,
             if_range: text(&request.headers, header::IF_RANGE),
             if_none_match: text(&request.headers, header::IF_NONE_MATCH),
         }

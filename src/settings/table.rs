@@ -100,12 +100,14 @@ settings! {
             "The largest blob that is written to KV; such a blob is read into memory whole.";
         STRATA_WARM_SECONDS: Setting<Number<u64>> = Number::range(TierPolicy::MIN_WARM.as_secs(), 365 * DAY).of("seconds").or_zero(), DAY,
             "The TTL of warm objects; manifests expire after `STRATA_STALE_SECONDS` if that is shorter. With 0 KV is not used.";
+        STRATA_NEAR_SECONDS: Setting<Number<u64>> = Number::range(60, 365 * DAY).of("seconds").or_zero(), DAY,
+            "The TTL of large blobs and of blocks of them in the cache of a location. With 0 it is not used; it has no effect but on a domain of one's own.";
         STRATA_WARM_READS: Setting<Number<u32>> = READS, 3,
             "The number of recent reads after which an object is promoted to KV.";
         STRATA_WARM_SPAN_READS: Setting<Number<u32>> = READS, 1,
             "The number of recent reads after which a decompressed span of a layer is promoted to KV.";
         STRATA_WARM_HEDGE_MS: Setting<Number<u64>> = Number::range(1, 30_000).of("milliseconds"), 25,
-            "How long KV has for its answer before R2 is asked beside it; the first value counts.";
+            "How long KV has for its answer before R2 is asked beside it; the first value counts. The cache of a location has as long before R2 is asked.";
         STRATA_WARM_PATIENCE_MS: Setting<Number<u64>> = Number::range(10, 30_000).of("milliseconds"), 1_000,
             "The timeout of a read from KV, which counts if R2 fails.";
         STRATA_WARM_COMPRESSION: Setting<Choice<bool>> = BOOL, true,

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     fmt,
     future::poll_fn,
+    mem,
     pin::pin,
     rc::Rc,
     task::{Poll, ready},
@@ -200,11 +201,13 @@ impl<B> After<B> {
             && self.work.is_empty()
     }
 
-    /// Does the work that goes on while the reply is read, all of it concurrently.
+    /// Takes the work that goes on while the reply is read. All of it runs concurrently.
     #[doc(hidden)]
-    pub async fn work(&mut self) {
-        let work = self.work.drain(..).map(|Work(work)| work);
-        join_all(work.collect::<Vec<_>>()).await;
+    pub fn take_work(&mut self) -> impl Future<Output = ()> + use<B> {
+        let work = mem::take(&mut self.work);
+        async move {
+            join_all(work.into_iter().map(|Work(work)| work)).await;
+        }
     }
 }
 

@@ -21,13 +21,15 @@ pub struct TierPolicy {
     pub warm_blob_bytes: u64,
     /// How long a value stays warm after the cold tier confirmed it. With zero, nothing is warm.
     pub warm_retention: Duration,
+    /// How long an entry of the near tier lives. With zero, nothing is near.
+    pub near_retention: Duration,
     /// The number of recent reads after which a value is promoted to the warm tier.
     pub warm_reads: u32,
     /// The same number for a span: decompressing it costs CPU, so it is promoted sooner.
     pub warm_span_reads: u32,
     /// The half-life of a read: after this time it counts half.
     pub half_life: Duration,
-    /// How long the warm tier has for its answer before the cold one is asked beside it.
+    /// How long the warm or the near tier has for its answer before the cold one is asked.
     pub warm_hedge: Duration,
     /// The timeout of a read of the warm tier.
     pub warm_patience: Duration,

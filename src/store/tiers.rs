@@ -501,7 +501,8 @@ impl<P: Platform> Tiers<P> {
         }
     }
 
-    fn pass_over(&self, tier: Tier, kind: Kind, reason: Fault, cause: &impl fmt::Display) {
+    /// Counts and logs that a tier was bypassed.
+    pub fn pass_over(&self, tier: Tier, kind: Kind, reason: Fault, cause: &impl fmt::Display) {
         self.metrics.passed_over(tier, kind, reason);
         let fields = [
             ("tier", tier.name()),

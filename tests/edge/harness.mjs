@@ -27,6 +27,7 @@ export const basic = (name = user, secret = password) => `Basic ${Buffer.from(`$
  *   entrypoint `Probe`; without it, the Worker runs as it was built
  * @param {string} [options.folder] a folder for R2 and KV; without it, their content ends with the
  *   Worker
+ * @param {string} [options.cache] a folder for the entries of the Cache API
  * @param {Record<string, any>} [options.vars] added to the environment, as text or JSON; undefined
  *   removes a variable
  * @param {Record<string, { simple: { limit: number, period: 10 | 60 } }>} [options.limiters] the
@@ -47,6 +48,7 @@ export async function start({
   https = false,
   probe = true,
   folder,
+  cache,
   vars = {},
   limiters = {},
   buckets = ["BUCKET"],
@@ -111,6 +113,7 @@ export async function start({
       for (const stream of [stdout, stderr]) stream.setEncoding("utf8").on("data", (text) => printed.push(text));
     },
     ...(folder ? { r2Persist: join(folder, "r2"), kvPersist: join(folder, "kv") } : {}),
+    ...(cache ? { cachePersist: cache } : {}),
     workers: [...workers, ...others, ...(probe ? [control] : [])],
   });
 

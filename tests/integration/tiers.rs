@@ -27,6 +27,7 @@ mod concurrent;
 mod faults;
 mod hedge;
 mod metrics;
+mod near;
 mod reads;
 mod renewal;
 mod stale;

@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     future::poll_fn,
     rc::Rc,
     task::Poll,
@@ -13,10 +14,12 @@ use sha2::{Digest as _, Sha256};
 use strata::{
     digest::Algorithm,
     host::{
-        Ask, Clock, Fetch, FetchError, KeyDerivation, Level, Log, Random, RateLimit, Reply, SignIns,
+        Ask, Cache, Clock, Fetch, FetchError, KeyDerivation, Level, Log, Random, RateLimit, Reply,
+        SignIns,
     },
     memory::{MemoryBody, MemoryBytes, MemoryHasher, MemoryReader, MemoryStreams},
-    store::{Piece, Received, StoreError, Streams},
+    range::ByteRange,
+    store::{Bytes as _, Piece, Received, StoreError, Streams},
     time::Timestamp,
 };
 
@@ -49,6 +52,14 @@ pub struct TestHost {
     pub random: Rc<Cell<u64>>,
     /// Decides the outcome of hashing a stream.
     pub reading: Rc<RefCell<Reading>>,
+    /// The entries of the cache of the location, by their addresses.
+    pub cache: Rc<RefCell<BTreeMap<String, Vec<u8>>>>,
+    /// What the cache was asked for: addresses, with the ranges.
+    pub looked: Rc<RefCell<Vec<String>>>,
+    /// The turns of other tasks that an answer of the cache takes.
+    pub cache_takes: Rc<Cell<u32>>,
+    /// Whether the cache fails.
+    pub cache_fails: Rc<Cell<bool>>,
     servers: Rc<RefCell<Servers>>,
 }
 
@@ -65,6 +76,10 @@ impl Default for TestHost {
             discarded: Rc::default(),
             random: Rc::default(),
             reading: Rc::new(RefCell::new(Box::new(Ok))),
+            cache: Rc::default(),
+            looked: Rc::default(),
+            cache_takes: Rc::default(),
+            cache_fails: Rc::default(),
             servers: Rc::new(RefCell::new(Box::new(|ask| {
                 Err(FetchError::Failed(format!("nobody is at {}", ask.url)))
             }))),
@@ -180,6 +195,51 @@ impl Fetch for TestHost {
         let reply = (self.servers.borrow_mut())(&ask);
         turn().await;
         reply
+    }
+}
+
+impl Cache for TestHost {
+    async fn cached(
+        &self,
+        address: &str,
+        size: u64,
+        range: Option<ByteRange>,
+    ) -> Result<Option<MemoryBody>, StoreError> {
+        let asked = range.map_or(String::new(), |range| format!(" {range}"));
+        self.looked.borrow_mut().push(format!("{address}{asked}"));
+        for _ in 0..self.cache_takes.get() {
+            turn().await;
+        }
+        if self.cache_fails.get() {
+            return Err(StoreError::Failed("made to fail".to_owned()));
+        }
+        let cache = self.cache.borrow();
+        let Some(bytes) = cache.get(address) else {
+            return Ok(None);
+        };
+        if bytes.len() as u64 != size {
+            return Err(StoreError::Length);
+        }
+        let bytes = MemoryBytes::copy_from(bytes);
+        let bytes = range.map_or(bytes.clone(), |range| {
+            bytes.slice(range.first(), range.last() + 1)
+        });
+        Ok(Some(MemoryBody::Bytes(bytes.to_vec())))
+    }
+
+    async fn cache(
+        &self,
+        address: &str,
+        body: MemoryBody,
+        size: u64,
+        _time_to_live: Duration,
+    ) -> Result<(), StoreError> {
+        let bytes = body.read().await?;
+        if bytes.len() as u64 != size {
+            return Err(StoreError::Length);
+        }
+        self.cache.borrow_mut().insert(address.to_owned(), bytes);
+        Ok(())
     }
 }
 

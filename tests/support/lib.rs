@@ -58,6 +58,8 @@ pub struct Ask {
     pub signed_in: bool,
     /// The address of the client.
     pub address: String,
+    /// The scheme and host by which the client reached the registry.
+    pub origin: String,
 }
 
 impl Ask {
@@ -71,6 +73,7 @@ impl Ask {
             body: None,
             signed_in: true,
             address: "192.0.2.1".to_owned(),
+            origin: "http://registry.example".to_owned(),
         }
     }
 
@@ -96,6 +99,12 @@ impl Ask {
     pub fn manifest(self, media_type: &str, document: &Value) -> Self {
         self.header("content-type", media_type)
             .stream(document.to_string())
+    }
+
+    /// Sets the scheme and host.
+    pub fn at(mut self, origin: &str) -> Self {
+        origin.clone_into(&mut self.origin);
+        self
     }
 
     /// Removes the credentials.
@@ -249,7 +258,7 @@ where
     let request = Request {
         method: ask.method.clone(),
         target: ask.target.clone(),
-        origin: "http://registry.example".to_owned(),
+        origin: ask.origin.clone(),
         address: ask.address.clone(),
         headers,
         body: ask.body.clone().map(MemoryBody::Bytes),

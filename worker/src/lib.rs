@@ -22,6 +22,7 @@ use crate::{host::Edge, kv::Namespace, r2::Bucket};
 
 mod binding;
 mod bytes;
+mod cache;
 mod clock;
 mod digest;
 mod failure;

@@ -140,9 +140,7 @@ impl<P: Platform> Inside<P> {
         }
         let size = entry.size;
         let ranges = pull.select("file", &etag, size)?;
-        let Some(all) =
-            ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0 && !pull.is_head)
-        else {
+        let Some(all) = ByteRange::all(size).filter(|_| !pull.is_head) else {
             return Ok(Inspection::File {
                 path: entry.path.clone(),
                 etag,

@@ -111,7 +111,7 @@ impl<P: Platform> Mirror<P> {
             Some(Stored::Held(content)) => content.bytes.to_vec(),
             Some(Stored::Record(record)) => {
                 let size = record.size();
-                let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
+                let all = ByteRange::all(size);
                 match self.blobs.open(locate(record, digest, all), size).await? {
                     Some(Body::Stream(body)) => {
                         return Ok(self.host.collect(body, MAX_SIZE).await?);
@@ -315,7 +315,7 @@ impl<P: Platform> Mirror<P> {
             // Read it to its end, and run the fill concurrently if this request leads it.
             let reading = self.host.hash(body, digest.algorithm());
             let mut rest = own.after.into_after();
-            let (read, ()) = join(reading, rest.work()).await;
+            let (read, ()) = join(reading, rest.take_work()).await;
             read?;
         }
         trace.step("blob", Tier::Upstream, Duration::ZERO);

@@ -183,7 +183,7 @@ impl<P: Platform> Scrub<'_, P> {
         objects: u32,
     ) -> Result<Verdict, Halt> {
         let size = record.size();
-        let all = ByteRange::new(0, size.saturating_sub(1)).filter(|_| size > 0);
+        let all = ByteRange::all(size);
         self.work.require(objects)?;
         self.work.spend(objects)?;
         let Upkeep { store, host, .. } = self.work.upkeep;
