@@ -21,6 +21,8 @@ use worker::Env;
 mod binding;
 #[path = "../../../worker/src/bytes.rs"]
 mod bytes;
+#[path = "../../../worker/src/cache.rs"]
+mod cache;
 #[path = "../../../worker/src/clock.rs"]
 mod clock;
 #[path = "../../../worker/src/digest.rs"]
