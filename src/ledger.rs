@@ -1,8 +1,9 @@
 //! The ledger of an isolate's memory. It bounds the bytes of all leases together, and those of each
 //! sender.
 //!
-//! Part buffers, passes over layers, large manifests, lists and spans draw from one ledger, because
-//! they share the 128 MB of an isolate. A *sender* is a user, or the address of an anonymous
+//! Part buffers, passes over layers, large manifests, lists, spans, and small blobs that are read
+//! whole draw from one ledger, because they share the 128 MB of an isolate. The hot tier uses what
+//! they leave, and gives way at once. A *sender* is a user, or the address of an anonymous
 //! caller.
 //!
 //! ```
@@ -18,7 +19,6 @@
 
 use std::{
     cell::RefCell,
-    fmt,
     future::{Future, poll_fn},
     mem::{replace, swap},
     pin::pin,
@@ -26,13 +26,19 @@ use std::{
     time::Duration,
 };
 
-use self::line::Line;
-use crate::{
-    error::{Error, MEMORY_RETRY_AFTER},
-    host::Clock,
-    time::Timestamp,
-};
+pub(crate) use self::book::STRANGER;
+pub use self::{book::MemoryKind, full::Full};
 
+use self::{
+    book::{Book, LeaseRow, Wanted, make_room},
+    cache::Cached,
+    line::Line,
+};
+use crate::{host::Clock, time::Timestamp};
+
+mod book;
+mod cache;
+mod full;
 mod line;
 
 /// Counts the memory in use in one isolate. Clones share all state.
@@ -43,50 +49,10 @@ mod line;
 #[derive(Clone, Debug)]
 pub struct Ledger(Rc<RefCell<Book>>);
 
-#[derive(Debug)]
-struct Book {
-    bound: u64,
-    leases: Vec<LeaseRow>,
-    /// The requests that wait in line, in the order of arrival.
-    line: Line<Wanted>,
-    next: u64,
-    /// The sender that is charged for new leases.
-    sender: Option<Rc<str>>,
-    /// The most bytes that all leases of [`MemoryKind::Wasm`] ever had together, up to their bound.
-    wasm_peak: u64,
-}
-
-#[derive(Debug)]
-struct LeaseRow {
-    id: u64,
-    memory: MemoryKind,
-    bytes: u64,
-    sender: Option<Rc<str>>,
-    renewed: Timestamp,
-}
-
-/// The lease that a request in the line waits for.
-#[derive(Clone, Debug)]
-struct Wanted {
-    memory: MemoryKind,
-    bytes: u64,
-    sender: Option<Rc<str>>,
-}
-
 /// A place in the line, left on drop.
 struct Place<'a> {
     ledger: &'a Ledger,
     id: u64,
-}
-
-/// The kind of memory of a lease, by whether it is ever returned.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum MemoryKind {
-    /// Memory of the platform, which is freed after use.
-    Buffer,
-    /// Memory of this module. WebAssembly's memory never shrinks, so the peak of these leases keeps
-    /// counting.
-    Wasm,
 }
 
 /// The right to use some bytes of memory. Dropping it returns them.
@@ -96,54 +62,6 @@ pub struct Lease {
     row: LeaseRow,
 }
 
-/// The reason why a lease is refused: a bound would be exceeded.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Full {
-    /// The requested bytes, or the bytes that the resized lease would have.
-    pub wanted: u64,
-    /// The bytes in use that count towards the bound.
-    pub used: u64,
-    /// The bound in bytes.
-    pub bound: u64,
-    /// Whether the bound is the sender's own share. If not, it is one that senders have together.
-    pub is_own: bool,
-}
-
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            wanted,
-            used,
-            bound,
-            is_own,
-        } = self;
-        let (wanted, used, bound) = (kib(*wanted), kib(*used), kib(*bound));
-        if *is_own {
-            write!(
-                f,
-                "this request needs {wanted} KiB of memory, and your other requests use {used} of your {bound} KiB; try again"
-            )
-        } else {
-            write!(
-                f,
-                "this request needs {wanted} KiB of memory, and {used} of {bound} KiB are in use; try again"
-            )
-        }
-    }
-}
-
-impl std::error::Error for Full {}
-
-impl From<Full> for Error {
-    fn from(full: Full) -> Self {
-        Self::unavailable(full.to_string(), MEMORY_RETRY_AFTER)
-    }
-}
-
-const fn kib(bytes: u64) -> u64 {
-    bytes.div_ceil(1024)
-}
-
 impl Default for Ledger {
     fn default() -> Self {
         Self::new(Self::BOUND)
@@ -151,15 +69,20 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// The bytes of an isolate that may be leased. The rest of its 128 MB holds 32 MiB of hot
-    /// values, the module, and the platform's own objects. A third is five part buffers: Docker
-    /// uploads five layers at a time.
-    pub const BOUND: u64 = 75 * MIB;
+    /// The bytes of an isolate that may be leased, of those that are [counted](Self::COUNTED). A
+    /// third is five part buffers: Docker uploads five layers at a time.
+    pub const BOUND: u64 = book::BOUND;
+    /// The bytes of an isolate that are counted: leases and the cache. The rest of its 128 MB holds
+    /// the module, JavaScript's heap, and streams.
+    pub const COUNTED: u64 = book::COUNTED;
+    /// The most bytes that a cache may be set to use. The rest of [`Ledger::COUNTED`] stays for
+    /// buffers: ten parts.
+    pub const CACHE: u64 = 48 * 1024 * 1024;
     /// The part of [`Ledger::BOUND`] by which WebAssembly's memory may grow, in bytes.
-    pub const WASM: u64 = 48 * MIB;
+    pub const WASM: u64 = book::WASM;
     /// The time after which a lease expires if it is not renewed: a client of 140 kbit/s needs it
     /// for a part of 5 MiB.
-    pub const LEASE: Duration = Duration::from_secs(300);
+    pub const LEASE: Duration = book::LEASE;
     /// The timeout of [`Ledger::wait`].
     pub const PATIENCE: Duration = Duration::from_secs(10);
     /// The largest size in bytes that is not counted by [`Ledger::wait_if_large`]: nearly all
@@ -175,6 +98,7 @@ impl Ledger {
             next: 0,
             sender: None,
             wasm_peak: 0,
+            cached: Cached::default(),
         })))
     }
 
@@ -233,6 +157,8 @@ impl Ledger {
             renewed: now,
         };
         book.enter(row());
+        drop(book);
+        make_room(&self.0);
         Ok(Lease {
             book: self.0.clone(),
             row: row(),
@@ -360,108 +286,44 @@ impl Ledger {
         })
         .await
     }
-}
 
-impl Book {
-    fn expire(&mut self, now: Timestamp) {
-        self.leases
-            .retain(|row| now.since(row.renewed) < Ledger::LEASE);
+    /// Registers the cache of the isolate. `shrink` evicts until the cache has at most so many
+    /// bytes, and returns the bytes that it has then. It must not lease memory.
+    pub fn set_cache(&self, shrink: impl Fn(u64) -> u64 + 'static) {
+        self.0.borrow_mut().cached.shrink = Some(Rc::new(shrink));
     }
 
-    /// Whether so many more bytes are within the share of a sender.
-    fn has_share(&self, sender: Option<&str>, bytes: u64) -> bool {
-        sender.is_none() || self.used_by(sender).saturating_add(bytes) <= self.bound / 3
+    /// The bytes that the cache may have now: those that are not leased.
+    pub fn room(&self) -> u64 {
+        self.0.borrow().room()
     }
 
-    fn used_by(&self, sender: Option<&str>) -> u64 {
-        let own = self
-            .leases
-            .iter()
-            .filter(|row| row.sender.as_deref() == sender);
-        own.map(|row| row.bytes).sum()
+    /// Notes the bytes of the cache.
+    pub fn note_cached(&self, bytes: u64) {
+        let mut book = self.0.borrow_mut();
+        book.cached.bytes = bytes;
+        book.note_peak();
     }
 
-    /// Fails if `wanted` more bytes exceed a bound.
-    fn admit(&self, sender: Option<&str>, memory: MemoryKind, wanted: u64) -> Result<(), Full> {
-        let sum = |is: &dyn Fn(&LeaseRow) -> bool| -> u64 {
-            let rows = self.leases.iter().filter(|row| is(row));
-            rows.map(|row| row.bytes).sum()
-        };
-        let check = |used: u64, bound: u64, is_own| {
-            if used.saturating_add(wanted) <= bound {
-                return Ok(());
-            }
-            Err(Full {
-                wanted,
-                used,
-                bound,
-                is_own,
-            })
-        };
-        if sender.is_some() {
-            check(self.used_by(sender), self.bound / 3, true)?;
-        }
-        let wasm = sum(&|row| row.memory == MemoryKind::Wasm);
-        let buffers = sum(&|row| row.memory == MemoryKind::Buffer);
-        let most_wasm = Ledger::WASM.min(self.bound);
-        let for_buffers = self.bound / BUFFERS;
-        let for_wasm = most_wasm / MANIFESTS;
-        let (room, reserve, grown) = match memory {
-            MemoryKind::Wasm => (
-                most_wasm,
-                for_wasm,
-                self.wasm_peak.max(wasm.saturating_add(wanted)),
-            ),
-            MemoryKind::Buffer => {
-                let grown = self.wasm_peak.max(wasm);
-                (self.bound.saturating_sub(grown), for_buffers, grown)
-            }
-        };
-        if let Some(sender) = sender {
-            let is_charged = |row: &LeaseRow| row.memory == memory && row.sender.is_some();
-            let is_own = |row: &LeaseRow| row.sender.as_deref() == Some(sender);
-            if sum(&|row| is_charged(row) && is_own(row)) > 0 {
-                check(sum(&is_charged), room.saturating_sub(reserve), false)?;
-            }
-            if is_stranger(sender) {
-                let of_strangers = |row: &LeaseRow| {
-                    row.memory == memory && row.sender.as_deref().is_some_and(is_stranger)
-                };
-                check(sum(&of_strangers), room / 3 * 2, false)?;
-                // Both kinds of memory together must leave enough room to grow.
-                let reserve = for_buffers + for_wasm.min(most_wasm.saturating_sub(grown));
-                let all = match memory {
-                    MemoryKind::Wasm => buffers + grown.saturating_sub(wanted),
-                    MemoryKind::Buffer => buffers + grown,
-                };
-                check(all, self.bound.saturating_sub(reserve), false)?;
-            }
-        }
-        match memory {
-            MemoryKind::Wasm => {
-                check(wasm, Ledger::WASM.min(self.bound), false)?;
-                // Memory up to the peak is allocated already, so using it costs nothing.
-                let grown = self.wasm_peak.max(wasm.saturating_add(wanted));
-                check(buffers + grown - wanted, self.bound, false)
-            }
-            MemoryKind::Buffer => check(buffers + self.wasm_peak.max(wasm), self.bound, false),
-        }
+    /// The bytes that are counted now: all leases, memory of WebAssembly that has grown and is not
+    /// leased, and the cache.
+    pub fn counted(&self) -> u64 {
+        self.0.borrow().counted()
     }
 
-    fn enter(&mut self, row: LeaseRow) {
-        self.leases.push(row);
-        let wasm = self
-            .leases
-            .iter()
-            .filter(|row| row.memory == MemoryKind::Wasm);
-        let wasm: u64 = wasm.map(|row| row.bytes).sum();
-        // Holders that renew late may exceed their bound together. If all of that counted for good,
-        // no buffer would ever be free again.
-        self.wasm_peak = self.wasm_peak.max(wasm.min(Ledger::WASM));
+    /// The most bytes that were ever counted.
+    pub fn peak(&self) -> u64 {
+        self.0.borrow().cached.peak
     }
 
-    fn remove(&mut self, id: u64) {
-        self.leases.retain(|row| row.id != id);
+    /// Leases bytes at once for a value that is read to be cached. All such values together get the
+    /// share of one sender.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if that share, or a bound for all, would be exceeded.
+    pub fn take_for_cache(&self, bytes: u64, now: Timestamp) -> Result<Lease, Full> {
+        self.take_for(Some(&Rc::from(CACHE)), MemoryKind::Buffer, bytes, now)
     }
 }
 
@@ -473,6 +335,8 @@ impl Lease {
         self.row.renewed = now;
         let row = self.row.copy();
         book.enter(row);
+        drop(book);
+        make_room(&self.book);
     }
 
     /// Changes the bytes of the lease, and renews it.
@@ -497,21 +361,14 @@ impl Lease {
         self.row.renewed = now;
         let row = self.row.copy();
         book.enter(row);
+        drop(book);
+        make_room(&self.book);
         admitted
     }
 
     /// The number of leased bytes.
     pub const fn bytes(&self) -> u64 {
         self.row.bytes
-    }
-}
-
-impl LeaseRow {
-    fn copy(&self) -> Self {
-        Self {
-            sender: self.sender.clone(),
-            ..*self
-        }
     }
 }
 
@@ -527,22 +384,11 @@ impl Drop for Lease {
     }
 }
 
-/// The prefix of an anonymous sender: an address, of which there are any number. All of them
-/// together use at most two thirds of each kind of memory.
-pub(crate) const STRANGER: &str = "address ";
-
-fn is_stranger(sender: &str) -> bool {
-    sender.starts_with(STRANGER)
-}
-
-const MIB: u64 = 1024 * 1024;
-/// A sender who uses memory already leaves this share of it, as a divisor, to others: a part
-/// buffer.
-const BUFFERS: u64 = 15;
-/// The same of WebAssembly's memory: the bytes for a manifest of 4 MiB.
-const MANIFESTS: u64 = 4;
 /// The polling interval of waiting requests.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The sender of values that are read to be cached: neither a user nor an address.
+const CACHE: &str = "cache";
 
 #[cfg(test)]
 mod tests {
@@ -555,6 +401,7 @@ mod tests {
 
     use super::*;
 
+    const MIB: u64 = 1024 * 1024;
     const START: Timestamp = Timestamp(1_000_000);
 
     fn buffer(ledger: &Ledger, bytes: u64, now: Timestamp) -> Result<Lease, Full> {
@@ -819,5 +666,66 @@ mod tests {
             Poll::Ready(sender("user"))
         );
         assert_eq!(ledger.sender(), sender("other"));
+    }
+
+    /// A cache that has these bytes, and as many as it is left after it gave way.
+    fn cache(ledger: &Ledger, bytes: u64) -> Rc<Cell<u64>> {
+        let cached = Rc::new(Cell::new(bytes));
+        let shrunk = cached.clone();
+        ledger.set_cache(move |room| {
+            shrunk.set(room.min(shrunk.get()));
+            shrunk.get()
+        });
+        ledger.note_cached(bytes);
+        cached
+    }
+
+    #[test]
+    fn the_cache_gives_way_to_leases_at_once() {
+        let ledger = Ledger::default();
+        let cached = cache(&ledger, 40 * MIB);
+        let take = |memory, bytes| ledger.take(memory, bytes, START).unwrap();
+        let mut buffer = take(MemoryKind::Buffer, 60 * MIB);
+        assert_eq!(cached.get(), 40 * MIB, "both fit");
+        let wasm = take(MemoryKind::Wasm, 10 * MIB);
+        assert_eq!((cached.get(), ledger.room()), (30 * MIB, 30 * MIB));
+        buffer.resize(65 * MIB, START).unwrap();
+        assert_eq!(
+            (cached.get(), ledger.counted()),
+            (25 * MIB, Ledger::COUNTED)
+        );
+        drop(buffer);
+        drop(wasm);
+        // Memory of WebAssembly that has grown stays counted.
+        assert_eq!(ledger.room(), 90 * MIB);
+        assert_eq!(ledger.counted(), 35 * MIB);
+        ledger.note_cached(20 * MIB);
+        assert_eq!(ledger.counted(), 30 * MIB);
+        assert_eq!(ledger.peak(), Ledger::COUNTED);
+    }
+
+    #[test]
+    fn a_lease_that_is_renewed_late_takes_the_memory_of_the_cache() {
+        let ledger = Ledger::default();
+        let cached = cache(&ledger, 0);
+        let take = |now| ledger.take(MemoryKind::Buffer, 75 * MIB, now).unwrap();
+        let mut slow = take(START);
+        let late = START + Ledger::LEASE;
+        let _other = take(late);
+        cached.set(25 * MIB);
+        ledger.note_cached(25 * MIB);
+        slow.renew(late);
+        assert_eq!(cached.get(), 0);
+    }
+
+    #[test]
+    fn values_for_the_cache_share_a_third() {
+        let ledger = Ledger::default();
+        let held: Vec<_> = (0..99)
+            .map_while(|_| ledger.take_for_cache(MIB, START).ok())
+            .collect();
+        assert_eq!(held.len(), 25);
+        ledger.charge(Some("user ann".into()));
+        assert!(ledger.take(MemoryKind::Buffer, 25 * MIB, START).is_ok());
     }
 }

@@ -214,6 +214,13 @@ impl Metrics {
         self.stale.with_label_values(&[upstream, reason]).inc();
     }
 
+    /// Notes the bytes of memory that the ledger counts, now and at their peak.
+    pub fn count_memory(&self, now: u64, peak: u64) {
+        for (gauge, bytes) in [(&self.ledger_bytes, now), (&self.ledger_peak, peak)] {
+            gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+
     /// Formats all metrics, each with its help, in the format of [`MEDIA_TYPE`].
     ///
     /// # Errors

@@ -164,7 +164,13 @@ impl<P: Platform> Registry<P> {
         let policy = settings.policy.clone();
         let parts = Parts::<P> {
             store: Bucket::new(cold),
-            tiers: Rc::new(Tiers::new(warm, host.clone(), policy, metrics.clone())),
+            tiers: Rc::new(Tiers::new(
+                warm,
+                host.clone(),
+                policy,
+                metrics.clone(),
+                ledger.clone(),
+            )),
             host,
             settings: Rc::new(settings),
             metrics,
@@ -377,6 +383,8 @@ impl<P: Platform> Registry<P> {
 
     async fn metrics(&self) -> Answer<P> {
         self.upkeep.show_inventory().await;
+        self.metrics
+            .count_memory(self.ledger.counted(), self.ledger.peak());
         let text = self.metrics.text().map_err(|error| {
             Error::unavailable("metrics not written", Duration::from_secs(60))
                 .with_cause(error.to_string())

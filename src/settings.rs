@@ -316,7 +316,12 @@ mod tests {
             (
                 "STRATA_HOT_BYTES",
                 "32 MiB",
-                "setting STRATA_HOT_BYTES: \"32 MiB\" is not allowed, expected a number of bytes from 0 to 100663296",
+                "setting STRATA_HOT_BYTES: \"32 MiB\" is not allowed, expected a number of bytes from 0 to 50331648 (uploads need the rest of an isolate's memory)",
+            ),
+            (
+                "STRATA_HOT_BYTES",
+                "50331649",
+                "setting STRATA_HOT_BYTES: \"50331649\" is not allowed, expected a number of bytes from 0 to 50331648 (uploads need the rest of an isolate's memory)",
             ),
             (
                 "STRATA_WARM_SECONDS",

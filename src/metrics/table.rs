@@ -99,6 +99,10 @@ metrics! {
         "Bytes of the values that a tier of this isolate holds";
     pub hot_bytes: IntGauge, "strata_hot_bytes", [],
         "Bytes of memory that the hot tier uses, its bookkeeping included";
+    pub(super) ledger_bytes: IntGauge, "strata_ledger_bytes", [],
+        "Bytes of memory that the ledger counts now: leases, grown memory of WebAssembly, and the hot tier";
+    pub(super) ledger_peak: IntGauge, "strata_ledger_peak_bytes", [],
+        "The most bytes of memory that the ledger counted";
     pub(super) promotions: IntCounterVec, "strata_tier_promotions_total", ["kind"],
         "Values promoted to the warm tier";
     pub warm_written: IntCounter, "strata_warm_written_bytes_total", [],

@@ -1,6 +1,6 @@
 //! Stored blobs: end-2, end-10.
 
-use std::{rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use http::{HeaderValue, header};
 use serde_json::json as detail;
@@ -9,6 +9,7 @@ use crate::{
     digest::Digest,
     error::{Code, Error},
     host::{Clock as _, Random as _},
+    ledger::Ledger,
     metrics::Metrics,
     name::Name,
     platform::Platform,
@@ -23,7 +24,7 @@ use crate::{
     store::{
         Bytes, Meta, Piece, StoreError, Streams as _,
         bucket::{Bucket, StreamPart},
-        document::{BlobKind, Reason, Record, from_json, is_blob},
+        document::{BlobKind, Reason, Record, from_json},
         key::{Key, Prefix},
         near::NearWrites,
         tiers::{KnownLink, Tiers, Wanted},
@@ -43,6 +44,7 @@ pub(super) struct Blobs<P: Platform> {
     tiers: Rc<Tiers<P>>,
     host: P::Host,
     metrics: Rc<Metrics>,
+    ledger: Ledger,
     grants: Rc<Grants<P>>,
     near: Rc<NearWrites>,
 }
@@ -54,6 +56,7 @@ impl<P: Platform> Clone for Blobs<P> {
             tiers: self.tiers.clone(),
             host: self.host.clone(),
             metrics: self.metrics.clone(),
+            ledger: self.ledger.clone(),
             grants: self.grants.clone(),
             near: self.near.clone(),
         }
@@ -67,6 +70,7 @@ impl<P: Platform> Blobs<P> {
             tiers: parts.tiers.clone(),
             host: parts.host.clone(),
             metrics: parts.metrics.clone(),
+            ledger: parts.ledger.clone(),
             grants,
             near: Rc::default(),
         }
@@ -261,26 +265,9 @@ impl<P: Platform> Blobs<P> {
         }))
     }
 
-    /// Whether the bytes of a blob were seen where the link says. They may be gone, or may have
-    /// been set aside, since it was written.
-    async fn sees(
-        &self,
-        digest: &Digest,
-        known: &KnownLink,
-        trace: &Trace<P::Bytes>,
-    ) -> Result<bool, Error> {
-        if !known.seen.get() {
-            let start = self.host.now();
-            let found = self.store.head(&Key::blob(digest)).await?;
-            trace.step("blob", Tier::Cold, self.host.now().since(start));
-            known.seen.set(found.is_some_and(|meta| is_blob(&meta)));
-        }
-        Ok(known.seen.get())
-    }
-
     /// The source of a blob's bytes.
     /// Small blobs that are held in memory come from the nearest tier, others are streamed from the
-    /// cold tier.
+    /// cold tier, and so are small ones for which no memory is free.
     /// `None` if the bytes are not where the record says.
     pub(super) async fn source<'a>(
         &self,
@@ -289,12 +276,21 @@ impl<P: Platform> Blobs<P> {
         trace: &Trace<P::Bytes>,
     ) -> Result<Option<BlobSource<'a, P::Bytes>>, Error> {
         let size = known.record.size();
-        if !self.tiers.policy().holds_blob(size) {
+        let streamed = || {
             trace.step("blob", Tier::Cold, Duration::ZERO);
             self.metrics.hit(Tier::Cold, Kind::Blob);
-            return Ok(Some(BlobSource::Record(&known.record)));
+            Ok(Some(BlobSource::Record(&known.record)))
+        };
+        if !self.tiers.policy().holds_blob(size) {
+            return streamed();
         }
+        let is_full = Cell::new(false);
         let cold = async || {
+            let lease = (size > Ledger::FREE)
+                .then(|| self.ledger.take_for_cache(size, self.host.now()))
+                .transpose();
+            is_full.set(lease.is_err());
+            let _lease = lease?;
             let all = ByteRange::all(size);
             let pieces = locate(&known.record, digest, all);
             let body = self.open_held(pieces, size, trace).await?;
@@ -307,8 +303,11 @@ impl<P: Platform> Blobs<P> {
             let media_type = BLOB_TYPE.to_owned();
             Ok(Some(TierContent { media_type, bytes }))
         };
-        let content = self.tiers.content(Wanted::Blob(digest), trace, cold);
-        Ok(content.await?.map(BlobSource::Held))
+        let content = self.tiers.content(Wanted::Blob(digest), trace, cold).await;
+        if is_full.get() {
+            return streamed();
+        }
+        Ok(content?.map(BlobSource::Held))
     }
 
     /// Opens pieces whose bytes a tier will hold. If the caller drops it, because the warm tier has

@@ -103,6 +103,8 @@ pub(super) struct Number<T> {
     unit: Option<&'static str>,
     /// Whether 0 is allowed too, below the range.
     or_zero: bool,
+    /// The reason for the largest one.
+    why: Option<&'static str>,
 }
 
 impl<T: Copy> Number<T> {
@@ -121,6 +123,7 @@ impl<T: Copy> Number<T> {
             most: None,
             unit: None,
             or_zero: false,
+            why: None,
         }
     }
 
@@ -128,6 +131,12 @@ impl<T: Copy> Number<T> {
     pub(super) const fn of(self, unit: &'static str) -> Self {
         let unit = Some(unit);
         Self { unit, ..self }
+    }
+
+    /// Numbers whose largest one has a reason.
+    pub(super) const fn because(self, why: &'static str) -> Self {
+        let why = Some(why);
+        Self { why, ..self }
     }
 
     /// Zero, or one of these numbers.
@@ -158,9 +167,10 @@ impl<T: fmt::Display> fmt::Display for Number<T> {
             write!(f, " of {unit}")?;
         }
         match &self.most {
-            Some(most) => write!(f, " from {} to {most}", self.least),
-            None => write!(f, " of at least {}", self.least),
+            Some(most) => write!(f, " from {} to {most}", self.least)?,
+            None => write!(f, " of at least {}", self.least)?,
         }
+        self.why.map_or(Ok(()), |why| write!(f, " ({why})"))
     }
 }
 

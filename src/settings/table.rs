@@ -1,6 +1,7 @@
 //! The table of settings: for each its name, allowed values, default and meaning.
 
 use crate::{
+    ledger::Ledger,
     settings::{
         log::LogScope,
         setting::{Choice, Json, Number, OriginUrl, Setting, SettingRow, Unset},
@@ -90,8 +91,8 @@ settings! {
             "The number of days in which the scrub reads and verifies every stored object once. With 0 it runs on demand only.";
     }
     "Tiers", "Hot objects live in the memory of an isolate, warm ones in Workers KV, everything in R2.\nAn isolate has 128 MiB of memory." {
-        STRATA_HOT_BYTES: Setting<Number<u64>> = Number::range(0, 96 * MIB).of("bytes"), 32 * MIB,
-            "The memory of an isolate for hot objects; with 0 nothing is hot.";
+        STRATA_HOT_BYTES: Setting<Number<u64>> = Number::range(0, Ledger::CACHE).of("bytes").because("uploads need the rest of an isolate's memory"), 32 * MIB,
+            "The most memory of an isolate for hot objects. They [give way](limits.md#memory) to uploads and other work. With 0 nothing is hot.";
         STRATA_HOT_BLOB_BYTES: Setting<Number<u64>> = Number::range(0, 12 * MIB).of("bytes"), MIB,
             "The largest blob that is kept hot; no object larger than an eighth of `STRATA_HOT_BYTES` is.";
         STRATA_HOT_SECONDS: Setting<Number<u64>> = Number::range(1, DAY).of("seconds"), 3_600,

@@ -29,6 +29,8 @@ use std::{
 /// towards the bound: they take 8 bytes for each 64 KiB of it, and at most 32 KiB.
 pub struct Hot<V> {
     bound: u64,
+    /// The bytes that others leave, if they are fewer than the bound.
+    room: u64,
     entries: BTreeMap<Arc<str>, HotEntry<V>>,
     small: Queue,
     main: Queue,
@@ -78,6 +80,7 @@ impl<V> Hot<V> {
     pub fn new(bound: u64) -> Self {
         Self {
             bound,
+            room: bound,
             entries: BTreeMap::new(),
             small: Queue::default(),
             main: Queue::default(),
@@ -110,13 +113,13 @@ impl<V> Hot<V> {
         let weight = bytes
             .saturating_add(key.len() as u64)
             .saturating_add(Self::OVERHEAD);
-        if weight > self.bound / 8 {
+        if weight > self.bound / 8 || weight > self.room {
             return Inserted {
                 admitted: false,
                 evicted,
             };
         }
-        while self.bytes().saturating_add(weight) > self.bound && !self.is_empty() {
+        while self.bytes().saturating_add(weight) > self.bound.min(self.room) && !self.is_empty() {
             evicted.extend(self.evict());
         }
         let (place, reads) = match old {
@@ -136,6 +139,17 @@ impl<V> Hot<V> {
             admitted: true,
             evicted,
         }
+    }
+
+    /// Leaves memory to others: the cache has at most `room` bytes from now on, even if its bound
+    /// is larger. Returns the values that were evicted.
+    pub fn set_room(&mut self, room: u64) -> Vec<V> {
+        self.room = room;
+        let mut evicted = Vec::new();
+        while self.bytes() > room && !self.is_empty() {
+            evicted.extend(self.evict());
+        }
+        evicted
     }
 
     /// Removes a value, and returns it.

@@ -21,6 +21,7 @@ use crate::{
     digest::Digest,
     error::Error,
     host::{Clock as _, Level, Log as _, Random as _},
+    ledger::{Ledger, MemoryKind},
     metrics::{Demotion, Fault, Metrics},
     name::Name,
     platform::Platform,
@@ -57,7 +58,8 @@ pub struct Tiers<P: Platform> {
     host: P::Host,
     policy: TierPolicy,
     metrics: Rc<Metrics>,
-    hot: RefCell<Hot<HotValue<P::Bytes>>>,
+    ledger: Ledger,
+    hot: Rc<RefCell<Hot<HotValue<P::Bytes>>>>,
     frequency: RefCell<Frequency>,
     /// The assumed state of keys in the warm tier.
     warmth: RefCell<Hot<Warmth>>,
@@ -104,10 +106,28 @@ impl<P: Platform> fmt::Debug for Tiers<P> {
 }
 
 impl<P: Platform> Tiers<P> {
-    /// Makes tiers that hold nothing yet.
-    pub fn new(warm: P::Warm, host: P::Host, policy: TierPolicy, metrics: Rc<Metrics>) -> Self {
+    /// Makes tiers that hold nothing yet. The hot tier gives way to leases of the ledger.
+    pub fn new(
+        warm: P::Warm,
+        host: P::Host,
+        policy: TierPolicy,
+        metrics: Rc<Metrics>,
+        ledger: Ledger,
+    ) -> Self {
+        let hot = Rc::new(RefCell::new(Hot::new(policy.hot_bytes)));
+        let (shrunk, counters) = (Rc::downgrade(&hot), metrics.clone());
+        ledger.set_cache(move |room| {
+            let Some(hot) = shrunk.upgrade() else {
+                return 0;
+            };
+            let mut hot = hot.borrow_mut();
+            note_evicted(&counters, hot.set_room(room));
+            counters.hot_bytes.set(signed(hot.bytes()));
+            hot.bytes()
+        });
         Self {
-            hot: RefCell::new(Hot::new(policy.hot_bytes)),
+            ledger,
+            hot,
             frequency: RefCell::new(Frequency::new(policy.half_life)),
             warmth: RefCell::new(Hot::new(REMEMBERED)),
             tags: RefCell::new(Hot::new(BELIEVED)),
@@ -305,6 +325,17 @@ impl<P: Platform> Tiers<P> {
         if may_be_warm && self.is_warm(&key, kind).await {
             return;
         }
+        // The compressed bytes, and those with the header. If they don't fit, a later read tries
+        // again.
+        let copies = 2 * content.bytes.len();
+        let lease = (copies > Ledger::FREE).then(|| {
+            self.ledger
+                .take_for_all(MemoryKind::Buffer, copies, self.host.now())
+        });
+        let _lease = match lease.transpose() {
+            Ok(lease) => lease,
+            Err(full) => return self.pass_over(Tier::Warm, kind, Fault::Failed, &full),
+        };
         let value = Value {
             content: TierContent {
                 media_type: content.media_type.clone(),
@@ -406,6 +437,7 @@ impl<P: Platform> Tiers<P> {
             bytes,
         };
         let mut hot = self.hot.borrow_mut();
+        note_evicted(&self.metrics, hot.set_room(self.ledger.room()));
         if let Some(old) = hot.peek(key) {
             if old.confirmed > confirmed && old.until > now {
                 // A newer read has ended before this one.
@@ -418,12 +450,13 @@ impl<P: Platform> Tiers<P> {
             self.metrics.stored(Tier::Hot, kind);
             self.metrics.holds(Tier::Hot, kind, signed(bytes));
         }
-        for entry in inserted.evicted {
-            self.metrics.evicted(entry.kind);
-            self.metrics
-                .holds(Tier::Hot, entry.kind, -signed(entry.bytes));
-        }
-        self.metrics.hot_bytes.set(signed(hot.bytes()));
+        note_evicted(&self.metrics, inserted.evicted);
+        self.note_hot(hot.bytes());
+    }
+
+    fn note_hot(&self, bytes: u64) {
+        self.metrics.hot_bytes.set(signed(bytes));
+        self.ledger.note_cached(bytes);
     }
 
     /// Counts a read of content, and promotes the content if it is read often.
@@ -485,7 +518,7 @@ impl<P: Platform> Tiers<P> {
         let entry = hot.remove(key)?;
         self.metrics
             .holds(Tier::Hot, entry.kind, -signed(entry.bytes));
-        self.metrics.hot_bytes.set(signed(hot.bytes()));
+        self.note_hot(hot.bytes());
         Some(entry.kind)
     }
 
@@ -511,6 +544,14 @@ impl<P: Platform> Tiers<P> {
             ("cause", &cause.to_string()),
         ];
         self.host.log(Level::Error, "tier bypassed", &fields);
+    }
+}
+
+/// Counts values that were evicted from the hot tier.
+fn note_evicted<B>(metrics: &Metrics, evicted: Vec<HotValue<B>>) {
+    for entry in evicted {
+        metrics.evicted(entry.kind);
+        metrics.holds(Tier::Hot, entry.kind, -signed(entry.bytes));
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::{join_all, join3};
 use pollster::block_on;
 use serde_json::Value;
 use strata::{
@@ -21,7 +22,9 @@ use strata::{
     memory::MemoryObjects,
 };
 use strata_support::{
-    Ask, TestHost, TestRegistry, ask, digest, key,
+    Ask, TestHost, TestRegistry, ask, ask_now, digest,
+    host::turn,
+    key,
     layers::{Tar, gzip},
     registry_of, registry_on,
     watched::{Verdict, Watched},
@@ -349,4 +352,110 @@ fn a_pass_that_crashes_the_isolate_three_times_is_given_up() {
         text.contains("indexing it crashed the isolate 3 times"),
         "{text}"
     );
+}
+
+/// The value of a metric without labels.
+fn metric(registry: &TestRegistry<Watched>, name: &str) -> u64 {
+    let answer = ask(registry, &Ask::new("GET /metrics"));
+    let text = String::from_utf8(answer.body).unwrap();
+    let value = text.lines().find_map(|line| {
+        let (found, value) = line.split_once(' ')?;
+        (found == name).then(|| value.parse().unwrap())
+    });
+    value.unwrap_or_else(|| panic!("{name} is not in\n{text}"))
+}
+
+/// Uploads, passes, pulls and the hot tier share 100 MiB. The hot tier gives way, so nothing is
+/// refused for it, and it grows again afterwards.
+#[test]
+fn an_isolate_under_load_counts_at_most_100_mib() {
+    let host = TestHost::default();
+    let store = Watched::new(MemoryObjects::timed(host.now.clone()), |_, _| Verdict::Done);
+    let settings = [
+        ("STRATA_HOT_BYTES", (48 * MIB).to_string()),
+        ("STRATA_WARM_READS", "1".to_owned()),
+    ];
+    let settings = settings
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let registry = registry_on(store, host.clone(), &settings);
+    let blobs: Vec<_> = (0..64_u8).map(|number| vec![number; 1_000_000]).collect();
+    for blob in &blobs {
+        let line = format!("POST /v2/a/blobs/uploads/?digest={}", digest(blob));
+        assert_eq!(ask(&registry, &Ask::new(&line).body(blob)).status, 201);
+    }
+    let pulls: Vec<_> = blobs
+        .iter()
+        .map(|blob| Ask::new(&format!("GET /v2/a/blobs/{}", digest(blob))))
+        .collect();
+    let fill = || {
+        for pull in &pulls {
+            assert_eq!(ask(&registry, pull).status, 200);
+        }
+        metric(&registry, "strata_hot_bytes")
+    };
+    assert!(fill() > 45 * MIB);
+    let ledger = registry.ledger();
+    let most = Cell::new(0);
+    let look = || most.set(most.get().max(ledger.used()));
+    let uploads = (0..40).map(|number| {
+        let parts = async {
+            for _ in 0..3 {
+                let _part = ledger.wait_in_line(&host, Kind::Buffer, 5 * MIB).await;
+                look();
+                turn().await;
+            }
+        };
+        ledger.scope(Some(format!("user {number}").into()), parts)
+    });
+    let passes = (0..4).map(|number| {
+        let pass = async {
+            let lease = ledger.wait(&host, Kind::Wasm, 11 * MIB).await;
+            turn().await;
+            assert!(lease.is_ok(), "{lease:?}");
+        };
+        ledger.scope(Some(format!("user {number}").into()), pass)
+    });
+    let pulled = (0..500).map(|number| {
+        let at = number % pulls.len();
+        let (pull, blob, registry) = (&pulls[at], &blobs[at], &registry);
+        async move {
+            let answer = ask_now(registry, pull).await;
+            assert!(answer.status == 200 && answer.body == *blob);
+        }
+    });
+    block_on(join3(join_all(uploads), join_all(passes), join_all(pulled)));
+    assert_eq!(ledger.used(), 0);
+    // So the hot tier had to give way.
+    assert!(most.get() > 60 * MIB, "{}", most.get());
+    let peak = metric(&registry, "strata_ledger_peak_bytes");
+    assert!((90 * MIB..=100 * MIB).contains(&peak), "{peak}");
+    let log = host.told.borrow().concat();
+    assert!(!log.contains("request failed"), "{log}");
+    // The memory of passes never shrinks, and the hot tier has the rest again.
+    assert!(fill() > 45 * MIB);
+    let now = metric(&registry, "strata_ledger_bytes");
+    assert!((80 * MIB..=100 * MIB).contains(&now), "{now}");
+}
+
+/// A small blob for which no memory is free is streamed.
+#[test]
+fn a_pull_needs_no_memory() {
+    let host = TestHost::default();
+    let store = Watched::new(MemoryObjects::timed(host.now.clone()), |_, _| Verdict::Done);
+    let registry = registry_on(store, host.clone(), &[]);
+    let blob = vec![1; 100_000];
+    let line = format!("POST /v2/a/blobs/uploads/?digest={}", digest(&blob));
+    assert_eq!(ask(&registry, &Ask::new(&line).body(&blob)).status, 201);
+    let pull = Ask::new(&format!("GET /v2/a/blobs/{}", digest(&blob)));
+    let now = host.now.get();
+    let all = registry.ledger().take_for_all(Kind::Buffer, 75 * MIB, now);
+    let hot = || metric(&registry, "strata_hot_bytes") > 100_000;
+    let answer = ask(&registry, &pull);
+    assert!(answer.status == 200 && answer.body == blob);
+    assert!(!hot(), "it was streamed");
+    drop(all.unwrap());
+    assert!(ask(&registry, &pull).body == blob && hot());
+    // No request waited.
+    assert_eq!(host.now.get(), now);
 }

@@ -10,6 +10,7 @@ use futures_util::{
 use pollster::block_on;
 use serde_json::json;
 use strata::{
+    ledger::{Ledger, MemoryKind},
     manifest::{OCI_INDEX, OCI_MANIFEST},
     memory::{MemoryBody, MemoryBytes, MemoryObjects},
     metrics::Metrics,

@@ -11,7 +11,9 @@ use crate::{
         document::is_blob,
         key::Key,
         tiers::{KnownLink, Wanted},
+        trace::Trace,
     },
+    tier::Tier,
 };
 
 impl<P: Platform> Blobs<P> {
@@ -41,6 +43,23 @@ impl<P: Platform> Blobs<P> {
         let known = KnownLink::new(record, right, asked);
         known.seen.set(true);
         Ok(Some(known))
+    }
+
+    /// Whether the bytes of a blob were seen where the link says. They may be gone, or may have
+    /// been set aside, since it was written.
+    pub(super) async fn sees(
+        &self,
+        digest: &Digest,
+        known: &KnownLink,
+        trace: &Trace<P::Bytes>,
+    ) -> Result<bool, Error> {
+        if !known.seen.get() {
+            let start = self.host.now();
+            let found = self.store.head(&Key::blob(digest)).await?;
+            trace.step("blob", Tier::Cold, self.host.now().since(start));
+            known.seen.set(found.is_some_and(|meta| is_blob(&meta)));
+        }
+        Ok(known.seen.get())
     }
 
     /// Reads a hot link anew before it expires. If its bytes were seen, they are looked at again,

@@ -127,3 +127,33 @@ fn a_warm_value_with_a_flipped_byte_is_never_served() {
             .any(|line| line.contains("poisoned"))
     );
 }
+
+#[test]
+fn a_value_whose_copies_do_not_fit_into_memory_is_promoted_later() {
+    let world = World::new();
+    let bytes = vec![7; 100_000];
+    let pushed = Ask::new(&format!(
+        "POST /v2/a/blobs/uploads/?digest={}",
+        digest(&bytes)
+    ));
+    let isolate = world.isolate(&[("STRATA_WARM_READS", "1")]);
+    assert_eq!(ask(&isolate, &pushed.body(&bytes)).status, 201);
+    let now = || world.host.now.get();
+    let rest = isolate
+        .ledger()
+        .take(MemoryKind::Buffer, Ledger::BOUND - 150_000, now());
+    let pull = Ask::new(&format!("GET {}", blob(&bytes)));
+    let (answer, operations) = world.ask(&isolate, &pull);
+    assert_eq!((answer.status, &*answer.body), (200, &*bytes));
+    assert!(
+        !operations.contains(&"warm put blob".to_owned()),
+        "{operations:?}"
+    );
+    drop(rest);
+    world.host.pass(Duration::from_secs(60));
+    let (_, operations) = world.ask(&isolate, &pull);
+    assert!(
+        operations.contains(&"warm put blob".to_owned()),
+        "{operations:?}"
+    );
+}
