@@ -6,7 +6,7 @@
 //! of the object at its key tells whose write it was. A stream can't be read twice: it is never
 //! retried, but its stamp is looked at as well.
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{cell::Cell, future::Future, pin::pin, time::Duration};
 
 use futures_util::future::{Either, select};
 
@@ -30,6 +30,13 @@ pub const PAUSES: [Duration; 3] = [
 /// The timeout of one attempt of an operation that sends no stream.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The timeout of one attempt of a deletion or of an unconditional write. The platform gives such a
+/// call up sooner, after about a minute.
+///
+/// An attempt that is given up may be done later. If it had been repeated with success meanwhile,
+/// it would delete what was pushed after that, or bring back what was replaced or deleted.
+pub const SETTLED: Duration = Duration::from_secs(90);
+
 /// The time after which a read that was not answered is asked a second time, beside the first: ten
 /// times as long as a far bucket takes.
 const HEDGE: Duration = Duration::from_secs(2);
@@ -37,8 +44,9 @@ const HEDGE: Duration = Duration::from_secs(2);
 /// A store that retries operations of another one three times, after about 0.1, 0.4 and 1.2
 /// seconds. It logs each retry.
 ///
-/// An attempt has 10 seconds, but for a stream, whose client may be slow. A read that is not
-/// answered within two seconds is asked again beside the first, and the first answer counts.
+/// An attempt has 10 seconds, but for a stream, whose client may be slow, and for a deletion or an
+/// unconditional write, which is awaited until it is settled. A read that is not answered within
+/// two seconds is asked again beside the first, and the first answer counts.
 #[derive(Debug)]
 pub struct Retry<S, H> {
     store: S,
@@ -153,6 +161,27 @@ impl<S: Objects, H: Clock + Log + Random> Retry<S, H> {
         Ok(found.filter(|meta| meta.stamp == stamp))
     }
 
+    /// Makes a change whose attempts must not overtake each other: it is repeated only if the store
+    /// has answered.
+    async fn change<T>(
+        &self,
+        name: &'static str,
+        operation: impl AsyncFn() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let is_settled = Cell::new(true);
+        let is_safe = |error: &StoreError| is_passing(error) && is_settled.get();
+        repeat(&self.host, name, &PAUSES, is_safe, async || {
+            is_settled.set(false);
+            let settled = async {
+                let outcome = operation().await;
+                is_settled.set(true);
+                outcome
+            };
+            within(&self.host, SETTLED, settled).await
+        })
+        .await
+    }
+
     /// Writes bytes again and again.
     async fn write(
         &self,
@@ -161,6 +190,10 @@ impl<S: Objects, H: Clock + Log + Random> Retry<S, H> {
         options: PutOptions<'_>,
         is_unsure: &mut bool,
     ) -> Result<Option<Meta>, StoreError> {
+        if options.condition == Condition::Always {
+            let put = async || self.store.put(key, content(), options).await;
+            return self.change("put", put).await;
+        }
         repeat(&self.host, "put", &PAUSES, is_passing, async || {
             let put = self.store.put(key, content(), options);
             let written = within(&self.host, TIMEOUT, put).await;
@@ -234,10 +267,8 @@ impl<S: Objects, H: Clock + Log + Random + 'static> Objects for Retry<S, H> {
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
-        repeat(&self.host, "delete", &PAUSES, is_passing, async || {
-            within(&self.host, TIMEOUT, self.store.delete(keys)).await
-        })
-        .await
+        self.change("delete", async || self.store.delete(keys).await)
+            .await
     }
 
     async fn receive(
